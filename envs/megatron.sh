@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Build the contract environment: envs/megatron.sh VENV_DIR
+# Returns at once when VENV_DIR was built from these very files. PYTHON names the interpreter
+# (3.11 or 3.12; megatron-core and Megatron-Bridge ask for 3.12 and run on 3.11).
+set -euo pipefail
+
+venv=${1:?usage: envs/megatron.sh VENV_DIR}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+pins=$here/megatron.txt
+digest=$(cat "$pins" "${BASH_SOURCE[0]}" | sha256sum | cut -d' ' -f1)
+
+if [[ $(cat "$venv/.built" 2>/dev/null) == "$digest" ]]; then
+    exit 0
+fi
+
+rm -rf "$venv"
+"${PYTHON:-python3.11}" -m venv "$venv"
+pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile)
+
+# torch alone is resolved, so that a CUDA build brings its libraries; a CPU build brings none.
+"${pip[@]}" --constraint "$pins" torch pybind11 setuptools
+
+# The list is complete: no resolution. megatron-core has wheels for 3.12 only, its source builds on
+# 3.11 too.
+"${pip[@]}" --no-deps --ignore-requires-python --no-build-isolation --no-binary megatron-core \
+    --requirement "$pins"
+
+echo "$digest" >"$venv/.built"

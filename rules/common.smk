@@ -1,0 +1,118 @@
+"""Config, specs, provenance and names, before any rule."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from nemoflow import locks, provenance, specs
+from nemoflow.config.load import current
+from nemoflow.errors import UserError
+from nemoflow.names import Names
+
+NAME = r"[a-z0-9][a-z0-9_-]*"
+
+
+wildcard_constraints:
+    run=rf"(?!data/){NAME}",
+    tokenizer=NAME,
+    corpus=NAME,
+    part=r"\d{4}",
+    phase=NAME,
+    mixture=NAME,
+    source=NAME,
+    prompts=NAME,
+    step=NAME,
+    stage=r"(pretrain|sft|rl)(\.[a-z0-9_-]+)?",
+    task=NAME,
+
+
+def politely(function):
+    """Turn a user's mistake into its message alone, wherever Snakemake calls us."""
+
+    def polite(*arguments):
+        try:
+            return function(*arguments)
+        except UserError as error:
+            sys.exit(f"error: {error}")
+
+    return polite
+
+
+@politely
+def load():
+    """The config of this process; a controller also puts the records of finished work back."""
+    loaded = current(config.get("set"), controller=workflow.is_main_process)
+    if workflow.is_main_process:
+        if controllers.join():
+            provenance.export_records(records)
+            provenance.put_back(records)
+        provenance.restore_records(records)
+    return loaded
+
+
+def require_profile():
+    """Without a profile's restricted triggers, the text of a shell line would retrain models."""
+    triggers = {trigger.name.lower() for trigger in workflow.rerun_triggers}
+    if workflow.is_main_process and triggers - {"mtime", "params", "input"}:
+        sys.exit("error: say where to run: snakemake --profile profiles/local TARGET")
+
+
+def check_profile():
+    """Snakemake ignores resources of a rule that does not exist."""
+    known = {rule.name for rule in workflow.rules}
+    for asked in ("overwrite_resources", "overwrite_threads"):
+        if unknown := sorted(set(getattr(workflow.resource_settings, asked)) - known):
+            sys.exit(
+                f"error: the profile sets resources of {', '.join(unknown)}, which is no rule;"
+                f" rules: {', '.join(sorted(known))}"
+            )
+
+
+def refuse_orphans():
+    """Slurm jobs of a killed controller still write here; a second set would write the same."""
+    if shutil.which("squeue") is None:
+        return
+    asked = ["squeue", "--me", "-h", "-o", "%i|%T|%k|%Z"]
+    lines = subprocess.run(asked, capture_output=True, text=True).stdout.splitlines()
+    jobs = [line.split("|") for line in lines if line.count("|") == 3]
+    here = os.path.realpath(os.getcwd())
+    orphans = [
+        f"{number} ({state}, {comment})"
+        for number, state, comment, folder in jobs
+        if comment.startswith(("rule_", "group_")) and os.path.realpath(folder) == here
+    ]
+    if orphans:
+        sys.exit(
+            f"error: Slurm jobs of an earlier controller still run here: {', '.join(orphans)}."
+            " Wait for them, or scancel them; then give the same command again."
+        )
+
+
+def spec(stage):
+    """The parameter of a rule: the path of the job's spec, whose name holds its digest."""
+
+    @politely
+    def path(wildcards):
+        require_profile()
+        named = dict(wildcards.items())
+        return str(specs.of(settings, stage, named).write(Path(".snakemake/specs")))
+
+    return path
+
+
+class Polite:
+    """The methods of an object, a user's mistake in them told without a traceback."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getattr__(self, name):
+        return politely(getattr(self.inner, name))
+
+
+records = provenance.Snakemake()
+controllers = locks.Controllers(Path(".snakemake"))
+settings = load()
+names = Polite(Names(settings))

@@ -1,0 +1,48 @@
+"""Pretraining, phase by phase, each on its blend of corpora."""
+
+
+rule blend:
+    """Give every shard its weight, in each split."""
+    input:
+        corpora=collect(
+            "results/data/tokens/{tokenizer}/{corpus}.json",
+            tokenizer=names.tokenizer,
+            corpus=names.blended_corpora,
+        ),
+    output:
+        blend="results/{run}/pretrain/{phase}/blend.json",
+    log:
+        "results/{run}/logs/blend-{phase}.log",
+    params:
+        spec=spec("blend"),
+    shell:
+        "python workflow/scripts/blend.py --spec {params.spec:q} --corpora {input.corpora}"
+        " --output {output.blend} 2>&1 | tee {log:q}"
+
+
+rule pretrain:
+    """Train one phase on its blend, from the phase before it."""
+    input:
+        blend="results/{run}/pretrain/{phase}/blend.json",
+        corpora=collect(
+            "results/data/tokens/{tokenizer}/{corpus}.json",
+            tokenizer=names.tokenizer,
+            corpus=names.blended_corpora,
+        ),
+        init=collect(
+            "results/{owner}/pretrain/{before}/checkpoint.json",
+            owner=names.owner_of_phase_before,
+            before=names.phase_before,
+        ),
+    output:
+        checkpoint="results/{run}/pretrain/{phase}/checkpoint.json",
+        curve="results/{run}/pretrain/{phase}/curve.csv",
+    log:
+        "results/{run}/logs/pretrain-{phase}.log",
+    threads: 4
+    params:
+        spec=spec("pretrain"),
+    shell:
+        "OMP_NUM_THREADS={threads} python workflow/scripts/pretrain.py --spec {params.spec:q}"
+        " --blend {input.blend} --corpora {input.corpora} --init {input.init}"
+        " --checkpoint {output.checkpoint} --curve {output.curve} --log {log:q}"

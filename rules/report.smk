@@ -1,0 +1,37 @@
+"""One page about a run."""
+
+
+rule report:
+    """Draw the graph, curves, mixture, scores, generations and provenance of a run."""
+    input:
+        eval="results/{run}/eval.json",
+        blends=collect(
+            "results/{owner}/pretrain/{phase}/blend.json",
+            zip,
+            owner=names.owners_of_phases,
+            phase=names.own_phases,
+        ),
+        pretrain=collect(
+            "results/{owner}/pretrain/{phase}/checkpoint.json",
+            zip,
+            owner=names.owners_of_phases,
+            phase=names.own_phases,
+        ),
+        sft=collect("results/{owner}/sft/checkpoint.json", owner=names.owner_of_sft),
+        rl=collect(
+            "results/{owner}/rl/{step}/checkpoint.json",
+            zip,
+            owner=names.owners_of_steps,
+            step=names.own_steps,
+        ),
+        data=collect("results/data/packed/{mixture}.json", mixture=names.sft_mixture),
+    output:
+        page="results/{run}/report.html",
+    log:
+        "results/{run}/logs/report.log",
+    params:
+        spec=spec("report"),
+    shell:
+        "python workflow/scripts/report.py --spec {params.spec:q} --eval {input.eval}"
+        " --blends {input.blends} --checkpoints {input.pretrain} {input.sft} {input.rl}"
+        " --packed {input.data} --output {output.page} 2>&1 | tee {log:q}"

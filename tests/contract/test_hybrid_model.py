@@ -1,0 +1,125 @@
+"""The local model is the recipe's architecture: the logits of megatron-core's HybridModel.
+
+megatron-core builds the model with random weights, Megatron-Bridge's own table says what each
+weight is called on the hub, the local engine loads the result; three environments' worth of code,
+joined by files.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from megatron.bridge.models.conversion.param_mapping import split_qkv_weights
+from megatron.bridge.models.nemotronh.nemotron_h_bridge import NemotronHBridge
+from safetensors.torch import load_file, save_file
+
+from nemoflow.engines.local.hub import hub_config
+from nemoflow.files import write_json
+
+CONTRACT = Path(__file__).parent
+ROOT = CONTRACT.parents[1]
+TOLERANCE = 1e-4  # of logits whose standard deviation is above 1, in float32
+
+Logits = dict[str, torch.Tensor]
+
+SUPER_TINY = {
+    "pattern": "MEM*EME",
+    "layers": 7,
+    "hidden_size": 128,
+    "vocab_size": 512,
+    "init_std": 0.1,  # larger than in training, for logits of order 1
+    "norm_epsilon": 1e-5,
+    "max_positions": 1024,
+    "ffn": None,
+    "attention": {"heads": 4, "kv_heads": 2, "head_dim": 32},
+    "mamba": {"heads": 4, "head_dim": 32, "state": 16, "groups": 1, "conv": 4, "chunk": 32},
+    "moe": {
+        "experts": 8,
+        "experts_per_token": 2,
+        "ffn": 128,
+        "shared_ffn": 256,
+        "latent": 64,
+        "scaling": 2.5,
+        "bias_update_rate": 1e-3,
+        "aux_loss": 0.0,
+    },
+    "mtp": {"pattern": "*E", "depths": 1, "loss_scale": 0.3},
+}
+MODELS = {
+    "super-tiny": SUPER_TINY,
+    "nano-tiny": SUPER_TINY | {"moe": SUPER_TINY["moe"] | {"latent": None}, "mtp": None},
+    "two-groups": SUPER_TINY | {"mamba": SUPER_TINY["mamba"] | {"heads": 8, "groups": 2}},
+}
+
+
+def hub_weights(weights: dict[str, torch.Tensor], model: dict) -> dict[str, torch.Tensor]:
+    """megatron-core's weights under the names that Megatron-Bridge exports them by."""
+    bridge = NemotronHBridge()
+    bridge.hf_config = SimpleNamespace(**hub_config(model))
+    table = bridge.mapping_registry()
+    attention = SimpleNamespace(
+        num_attention_heads=model["attention"]["heads"],
+        num_query_groups=model["attention"]["kv_heads"],
+        kv_channels=model["attention"]["head_dim"],
+        hidden_size=model["hidden_size"],
+    )
+    named = {}
+    for name, weight in weights.items():
+        if name.startswith("mtp."):  # the table knows these norms only as fused into the linear
+            name = name.replace(".input_layernorm.", ".self_attention.linear_qkv.layer_norm_")
+        hub_name = table.megatron_to_hf_lookup(name).hf_param
+        if isinstance(hub_name, str):
+            named[hub_name] = weight
+        else:
+            parts = zip("qkv", split_qkv_weights(attention, weight), strict=True)
+            named |= {hub_name[part]: tensor.contiguous() for part, tensor in parts}
+    return named
+
+
+def run(python: Path | str, script: str, folders: list[Path]) -> None:
+    """Run one side of the comparison in a process of its own."""
+    done = subprocess.run(
+        [python, "-W", "ignore", CONTRACT / script, *folders],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "workflow"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def logits(tmp_path_factory, main_python) -> dict[str, tuple[Logits, Logits]]:
+    """Of each model: the local engine's logits by head, and megatron-core's."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in MODELS}
+    tokens = torch.randint(512, (2, 80), generator=torch.Generator().manual_seed(7))
+    for name, folder in folders.items():
+        write_json(folder / "model.json", MODELS[name])
+        save_file({"tokens": tokens}, folder / "tokens.safetensors")
+    run(sys.executable, "hybrid_logits.py", list(folders.values()))
+    for name, folder in folders.items():
+        weights = hub_weights(load_file(folder / "megatron.safetensors"), MODELS[name])
+        save_file(weights, folder / "model.safetensors")
+    run(main_python, "local_logits.py", list(folders.values()))
+    return {
+        name: (
+            load_file(folder / "local_logits.safetensors"),
+            load_file(folder / "megatron_logits.safetensors"),
+        )
+        for name, folder in folders.items()
+    }
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits(name, logits):
+    """Equal logits over three chunks of the scan, of the model and of each depth of its MTP head."""
+    ours, theirs = logits[name]
+    depths = MODELS[name]["mtp"]["depths"] if MODELS[name]["mtp"] else 0
+    assert list(ours) == list(theirs) == ["main", "mtp1", "mtp2"][: depths + 1]
+    for head in ours:
+        expected = theirs[head][:, : ours[head].shape[1]]
+        assert expected.std() > 1, "logits too small to tell one model from another"
+        assert (ours[head] - expected).abs().max() < TOLERANCE, head

@@ -1,0 +1,191 @@
+"""Listing, pinning and reading sources."""
+
+import gzip
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nemoflow import builtin, corpus
+from nemoflow.corpus import RowCount, list_files, read_rows, read_source
+from nemoflow.errors import UserError
+
+ROWS = [{"text": f"row {i}"} for i in range(10)]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+
+
+def read_all(source, cache):
+    counts = RowCount()
+    rows = [row for _, row in read_source(source, list_files(source, cache), cache, counts)]
+    return rows, counts
+
+
+def test_file_folder_and_glob_name_the_same_rows(tmp_path):
+    data = tmp_path / "data"
+    (data / "more").mkdir(parents=True)
+    (data / "a.jsonl").write_text(LINES)
+    (data / "more" / "b.json.gz").write_bytes(gzip.compress(LINES.encode(), mtime=0))
+    (data / "README.md").write_text("not data")
+    (data / ".hidden.jsonl").write_text("{")
+    cache = tmp_path / "cache"
+    for local in (data, f"{data}/**/*.js*"):
+        source = {"local": str(local), "hub": None}
+        files = list_files(source, cache)
+        assert [file.path for file in files] == ["a.jsonl", "more/b.json.gz"]
+        assert read_all(source, cache)[0] == ROWS + ROWS
+    single = {"local": str(data / "a.jsonl")}
+    assert [file.path for file in list_files(single, cache)] == ["a.jsonl"]
+    assert read_all(single, cache)[0] == ROWS
+
+
+def test_names_do_not_say_where_the_data_lies(tmp_path):
+    listings = []
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "a.jsonl").write_text(LINES)
+        listings.append(list_files({"local": str(tmp_path / place)}, tmp_path / "cache"))
+    assert listings[0] == listings[1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), max_size=20),
+    st.lists(st.integers(0, 400), max_size=6),
+    st.sampled_from(["\n", "\r\n", "\n\n"]),
+    st.booleans(),
+)
+def test_spans_read_every_row_exactly_once(tmp_path_factory, texts, cuts, newline, last_newline):
+    folder = tmp_path_factory.mktemp("spans")
+    lines = newline.join(json.dumps({"text": text}, ensure_ascii=False) for text in texts)
+    content = (lines + newline * last_newline).encode()
+    (folder / "a.jsonl").write_bytes(content)
+    if not content:
+        return
+    source = {"local": str(folder / "a.jsonl")}
+    (file,) = list_files(source, folder)
+    whole = list(read_rows(file, source, folder))
+    assert [row["text"] for _, row in whole] == texts
+    assert all(content[offset : offset + 1] == b"{" for offset, _ in whole)
+    edges = sorted({0, len(content), *(min(cut, len(content)) for cut in cuts)})
+    spans = zip(edges, edges[1:], strict=False)
+    pieces = [row for span in spans for row in read_rows(file, source, folder, span=span)]
+    assert pieces == whole
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_bad_lines_are_counted_with_file_and_line(tmp_path, name):
+    content = ('\ufeff{"text": "é"}\n\n{"text": \n[1]\n{"text": "\\ud800"}\n' + LINES).encode()
+    content += b'{"text": "\xff"}\n'
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    rows, counts = read_all({"local": str(path)}, tmp_path)
+    counts.kept = len(rows)
+    assert rows == [{"text": "é"}, *ROWS]
+    assert counts.as_dict() == {
+        "in": 15,
+        "kept": 11,
+        "dropped": {"not_an_object": 1, "not_json": 3},
+    }
+    assert counts.first == {"not_json": f"{name}, line 3", "not_an_object": f"{name}, line 4"}
+    with pytest.raises(UserError, match=rf"4 of 15 rows.*3 not_json \(first: {name}, line 3\)"):
+        counts.check(0.2)
+    counts.check(0.3)
+    (file,) = list_files({"local": str(path)}, tmp_path)
+    with pytest.raises(UserError, match=f"{name}, line 3: not_json"):
+        list(read_rows(file, {"local": str(path)}, tmp_path))
+
+
+def test_a_changed_file_is_refused_with_both_digests(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(LINES)
+    source = {"local": str(path)}
+    (file,) = list_files(source, tmp_path / "cache")
+    path.write_text(LINES.replace("row 3", "row 4"))
+    with pytest.raises(UserError, match=rf"{path}.*md5 [0-9a-f]{{32}}.*{file.md5}.*changed"):
+        list(read_rows(file, source, tmp_path / "cache"))
+    path.unlink()
+    with pytest.raises(UserError, match="does not exist any more"):
+        list(read_rows(file, source, tmp_path / "cache"))
+
+
+def test_digests_are_read_once(tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl").write_text(LINES)
+    source = {"local": str(tmp_path)}
+    (file,) = list_files(source, tmp_path / "cache")
+    monkeypatch.setattr(corpus.hashlib, "file_digest", None)
+    assert len(list(read_rows(file, source, tmp_path / "cache"))) == 10
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"hub": "nvidia/Nemotron-CC-v2"}, "hub is not available.*hf download.*local: DIR"),
+        ({}, "exactly one of builtin, local, hub"),
+        ({"local": "a", "builtin": "equations"}, "exactly one"),
+        ({"local": "nowhere/*.jsonl"}, r"nowhere/\*\.jsonl: no such file"),
+        ({"builtin": "equations"}, "say how many rows with count"),
+        ({"builtin": "equation", "count": 3}, "equation"),
+    ],
+)
+def test_sources_that_cannot_be_listed(tmp_path, source, message):
+    with pytest.raises(UserError, match=message):
+        list_files(source, tmp_path)
+
+
+def test_data_of_other_kinds_is_not_left_out_in_silence(tmp_path):
+    (tmp_path / "a.jsonl").write_text(LINES)
+    (tmp_path / "b.parquet").touch()
+    for local in (tmp_path, tmp_path / "b.parquet", f"{tmp_path}/*"):
+        with pytest.raises(UserError, match="b.parquet cannot be read in this release"):
+            list_files({"local": str(local)}, tmp_path / "cache")
+
+
+def test_a_source_of_empty_files_is_refused(tmp_path):
+    (tmp_path / "a.jsonl").touch()
+    with pytest.raises(UserError, match="all its files are empty: a.jsonl"):
+        list_files({"local": str(tmp_path)}, tmp_path / "cache")
+
+
+def test_a_damaged_gzip_file_is_named(tmp_path):
+    content = gzip.compress(LINES.encode() * 100)
+    (tmp_path / "a.jsonl.gz").write_bytes(content[:-20])
+    with pytest.raises(UserError, match=r"a\.jsonl\.gz is not a whole gzip file"):
+        read_all({"local": str(tmp_path)}, tmp_path / "cache")
+
+
+class TestBuiltin:
+    SOURCE = {"builtin": "equations", "seed": 3, "count": 20}
+
+    def test_is_an_ordinary_file_with_a_stable_name(self, tmp_path):
+        (file,) = list_files(self.SOURCE, tmp_path / "one")
+        assert file == list_files(self.SOURCE | {"split": "train"}, tmp_path / "two")[0]
+        assert file.path.startswith("builtin/equations-")
+        rows = [row for _, row in read_rows(file, self.SOURCE, tmp_path / "one")]
+        assert rows == list(builtin.rows("equations", 3, 20, "train"))
+        other = list_files(self.SOURCE | {"seed": 4}, tmp_path / "one")[0]
+        assert other.path != file.path and other.md5 != file.md5
+
+    def test_is_made_again_when_missing_or_changed(self, tmp_path):
+        (file,) = list_files(self.SOURCE, tmp_path)
+        (tmp_path / file.path).unlink()
+        assert len(list(read_rows(file, self.SOURCE, tmp_path))) == 20
+        (tmp_path / file.path).write_text("{}\n")
+        assert len(list(read_rows(file, self.SOURCE, tmp_path))) == 20
+
+    def test_other_bytes_than_planned_are_explained(self, tmp_path, monkeypatch):
+        (file,) = list_files(self.SOURCE, tmp_path)
+        (tmp_path / file.path).unlink()
+        monkeypatch.setattr(builtin, "rows", lambda name, seed, count, split: [{"text": "other"}])
+        with pytest.raises(UserError, match="another version of nemoflow or of Python"):
+            list(read_rows(file, self.SOURCE, tmp_path))
+
+    def test_a_failure_leaves_nothing(self, tmp_path, monkeypatch):
+        def broken(name, seed, count, split):
+            yield {"text": "one"}
+            raise RuntimeError
+
+        monkeypatch.setattr(builtin, "rows", broken)
+        with pytest.raises(RuntimeError):
+            list_files(self.SOURCE, tmp_path)
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]

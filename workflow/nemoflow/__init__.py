@@ -1,0 +1,1 @@
+"""nemoflow: Nemotron 3 Super and Nano, from raw data to evaluated model."""

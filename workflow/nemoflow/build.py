@@ -1,0 +1,161 @@
+"""A stage at work: its lock, its inputs, what it leaves behind.
+
+Every stage builds inside `Build`; training stages let `train` drive the engine.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from nemoflow import checkpoint, launch, locks, manifest, metrics, provenance, specs
+from nemoflow.files import digest, read_json, sha256_of, write_json
+
+
+class Build:
+    """Hold a product's lock while its stage works; on success say who built it, from what.
+
+    `outputs[0]` is the product's manifest; the others are small files beside it.
+    """
+
+    def __init__(self, spec: str | Path, inputs: Iterable[str], outputs: Iterable[str]):
+        self.spec = specs.read(spec)
+        self.identity, self.options = self.spec.identity, self.spec.options
+        self.inputs = [str(path) for path in inputs]
+        self.outputs = [Path(path) for path in outputs]
+        self.payload = manifest.payload(self.outputs[0])
+        self.facts: dict[str, Any] = {}
+        self.exit = ExitStack()
+
+    def __enter__(self) -> "Build":
+        self.lock = self.exit.enter_context(locks.product(self.outputs[0]))
+        self.started = time.time()
+        self.exit.__enter__()
+        return self
+
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
+        try:
+            if kind is None:
+                manifest.keep(self.outputs)
+                provenance.record_build(
+                    self.outputs, self.identity, self.inputs, self.started, **self.facts
+                )
+        finally:
+            self.exit.__exit__(kind, value, traceback)
+
+    def need(self, *manifests: str | Path) -> list[dict[str, Any]]:
+        """The contents of input manifests, their bytes checked."""
+        return manifest.need(manifests)
+
+    def fresh_payload(self) -> Path:
+        """An empty folder that becomes the product's bytes in `finish`."""
+        folder = self.payload.with_name(f".{self.payload.name}.new")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def replace_payload(self, folder: Path) -> None:
+        """Put finished bytes in the place of the former build's.
+
+        From here on the former build is gone: the copy of its manifest goes first.
+        """
+        for output in self.outputs:
+            manifest.last(output).unlink(missing_ok=True)
+        checkpoint.sync_tree(folder)
+        former = self.payload.with_name(f".{self.payload.name}.former")
+        shutil.rmtree(former, ignore_errors=True)
+        if self.payload.exists():
+            self.payload.rename(former)
+        folder.rename(self.payload)
+        shutil.rmtree(former, ignore_errors=True)
+
+    def finish(self, **facts: Any) -> None:
+        """Write the manifest."""
+        manifest.write(self.outputs[0], self.identity, self.inputs, **facts)
+
+
+def say(text: str) -> None:
+    """A line for the person who watches."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def train(build: Build, job: dict[str, Any], log: Path) -> dict[str, int]:
+    """Train to the end, publish the last checkpoint and its curve; return its step and tokens.
+
+    `progress/` beside the product holds intermediate checkpoints, metrics.jsonl and what resuming
+    needs. It belongs to one spec and one set of inputs: anything else starts afresh. A job that had
+    finished but was not recorded (its controller was killed) is adopted, not trained again.
+    """
+    progress, title = build.payload.with_name("progress"), job["title"]
+    belongs = digest([build.identity, {path: sha256_of(path) for path in build.inputs}])
+    open_progress(progress, belongs, title)
+    if checkpoint.final(progress) or adoptable(build, progress):
+        say(f"{title}: trained before for this very spec and these inputs; recorded only")
+    else:
+        attempts = count_attempt(progress)
+        if newest := checkpoint.newest(progress):
+            say(f"{title}: attempt {attempts} goes on from {newest}")
+        told = {"options": build.options, "belongs_to": belongs, "progress": str(progress)}
+        write_json(progress / "job.json", {**job, **told})
+        argv = launch.command(build.identity["engine"], progress / "job.json")
+        launch.run(argv, log, [build.lock])
+    publish(build, progress)
+    build.facts["attempts"] = read_json(progress / "attempts.json")["count"]
+    metrics.curve(progress / "metrics.jsonl", build.outputs[1])
+    state = read_json(build.payload / "state.json")
+    return {"step": state["step"], "tokens": state["tokens"]}
+
+
+def open_progress(progress: Path, belongs: str, title: str) -> None:
+    """Keep the work of the same spec and inputs; begin anew for any other, and say so."""
+    told = progress / "job.json"
+    if told.exists() and read_json(told)["belongs_to"] != belongs:
+        say(f"{title}: {progress} holds the work of another spec or other inputs; starting afresh")
+        shutil.rmtree(progress)
+    progress.mkdir(parents=True, exist_ok=True)
+
+
+def publish(build: Build, progress: Path) -> None:
+    """Make the final checkpoint the product's bytes; killed at any moment, it goes on from there.
+
+    From here on the former build is gone: the copies of its manifest go first.
+    """
+    final = checkpoint.final(progress)
+    if final is None:
+        return
+    for output in build.outputs:
+        manifest.last(output).unlink(missing_ok=True)
+    write_json(progress / "published.json", {"md5": folder_md5(final)})
+    checkpoint.publish(progress, build.payload)
+    checkpoint.prune(progress, 1)
+
+
+def folder_md5(folder: Path) -> str:
+    """The tree md5 of a folder, read whole."""
+    hashed = manifest.hash_folder(folder, {})
+    return manifest.tree_md5({"path": name, "md5": r[2]} for name, r in hashed.items())
+
+
+def adoptable(build: Build, progress: Path) -> bool:
+    """Whether training ended here before and its very bytes stand published."""
+    told = progress / "published.json"
+    if not told.exists():
+        return False
+    files = manifest.list_bytes(build.outputs[0])
+    if files and manifest.tree_md5(files) == read_json(told)["md5"]:
+        return True
+    told.unlink()
+    (progress / "final.json").unlink(missing_ok=True)
+    say(f"{build.payload}: not what was published here; trained again")
+    return False
+
+
+def count_attempt(progress: Path) -> int:
+    """How often this job was started, this time included."""
+    told = progress / "attempts.json"
+    count = read_json(told)["count"] + 1 if told.exists() else 1
+    write_json(told, {"count": count})
+    return count

@@ -1,0 +1,157 @@
+"""What must fit together across files, before any job."""
+
+from typing import TYPE_CHECKING, Any
+
+from nemoflow import graph
+from nemoflow.config.messages import nearest
+from nemoflow.config.run import Run
+from nemoflow.errors import UserError
+
+if TYPE_CHECKING:
+    from nemoflow.config.load import Config
+
+
+def check_data(config: "Config", kind: str, name: str, model: Any) -> None:
+    """A data file and the data files it names."""
+    if kind == "blends":
+        for corpus in model.weights:
+            refer(config, "corpora", corpus, kind, name, "weights", corpus)
+    elif kind == "mixtures":
+        refer(config, "tokenizers", model.tokenizer, kind, name, "tokenizer")
+        config.template(model.template)
+    elif kind == "tasks" and model.prompts:
+        refer(config, "prompts", model.prompts, kind, name, "prompts")
+    elif kind == "tokenizers" and model.train:
+        config.template(model.train.template)
+
+
+def refer(config: "Config", kind: str, wanted: str, at: str, name: str, *key: str) -> Any:
+    """The data file that a key names.
+
+    Raises:
+        UserError: there is none; with the key's place and the nearest name.
+    """
+    if wanted not in config.raw[kind]:
+        words = {"corpora": "corpus", "prompts": "prompts file"}.get(kind, kind[:-1])
+        raise UserError(
+            f"{config.place(at, name, *key)}: {'.'.join(key)}:"
+            f" {nearest(words, wanted, config.names(kind))} (config/{kind}/)"
+        )
+    return config.data(kind, wanted)
+
+
+def check_run(config: "Config", name: str, run: Run) -> None:
+    """A run, the data it names, its sizes, and what it shares with its parent."""
+
+    def fail(text: str, *key: str) -> None:
+        raise UserError(f"{config.place('runs', name, *key)}: {'.'.join(key)}: {text}")
+
+    try:
+        graph.chain(run)
+        graph.start_of(run)
+        for stage in run.eval.stages:
+            graph.full_name(run, stage)
+    except UserError as error:
+        key = str(error).partition(":")[0].split(".")
+        place = config.place("runs", name, *(key if " " not in key[0] else ("eval", "stages")))
+        raise UserError(f"{place}: {error}") from None
+    check_pretrain(config, name, run, fail)
+    check_sft(config, name, run, fail)
+    for step, entry in run.rl.steps.items():
+        refer(config, "prompts", entry.prompts, "runs", name, "rl", "steps", step, "prompts")
+        check_parallel(run, entry.parallel, fail, "rl", "steps", step, "parallel")
+    for task in run.eval.tasks:
+        refer(config, "tasks", task, "runs", name, "eval", "tasks")
+    check_shared(config, name, run)
+
+
+def check_pretrain(config: "Config", name: str, run: Run, fail: Any) -> None:
+    """Blends, vocabulary, parallel sizes, and phases that only go forward."""
+    model, key = run.pretrain.model, ("pretrain", "tokenizer")
+    tokenizer = refer(config, "tokenizers", run.pretrain.tokenizer, "runs", name, *key)
+    if tokenizer.vocab_size > model.vocab_size:
+        fail(
+            f"tokenizer {run.pretrain.tokenizer} has {tokenizer.vocab_size:,} ids, the model's"
+            f" embedding {model.vocab_size:,} rows; make vocab_size at least as large",
+            "pretrain", "model", "vocab_size",
+        )  # fmt: skip
+    for phase, entry in run.pretrain.phases.items():
+        at = ("pretrain", "phases", phase)
+        refer(config, "blends", entry.blend, "runs", name, *at, "blend")
+        check_parallel(run, entry.parallel, fail, *at, "parallel")
+        if entry.batch.sequence > model.max_positions:
+            fail(
+                f"longer than model.max_positions ({model.max_positions})",
+                *at, "batch", "sequence",
+            )  # fmt: skip
+        before = run.pretrain.phases[entry.after] if entry.after else None
+        if before and entry.init == "continue" and entry.stop_iteration <= before.stop_iteration:
+            fail(
+                f"{entry.stop_iteration} is not after {entry.after}'s {before.stop_iteration},"
+                " whose step it continues: the phase would train nothing",
+                *at, "stop_iteration",
+            )  # fmt: skip
+
+
+def check_sft(config: "Config", name: str, run: Run, fail: Any) -> None:
+    """The mixture was made for this model and sequence length."""
+    mixture = refer(config, "mixtures", run.sft.mixture, "runs", name, "sft", "mixture")
+    check_parallel(run, run.sft.parallel, fail, "sft", "parallel")
+    if mixture.tokenizer != run.pretrain.tokenizer:
+        fail(
+            f"mixture {run.sft.mixture} is packed with tokenizer {mixture.tokenizer}, the model is"
+            f" pretrained with {run.pretrain.tokenizer}",
+            "sft", "mixture",
+        )  # fmt: skip
+    if mixture.pack_size != run.sft.batch.sequence:
+        fail(
+            f"{run.sft.batch.sequence} is not the pack_size of mixture {run.sft.mixture}"
+            f" ({mixture.pack_size}); set the same in both",
+            "sft", "batch", "sequence",
+        )  # fmt: skip
+
+
+def check_parallel(run: Run, parallel: Any, fail: Any, *key: str) -> None:
+    """Sizes that must divide the architecture's numbers; world size is the profile's."""
+    model = run.pretrain.model
+    for size, of, number, word in (
+        ("expert", "moe.experts", model.moe.experts, "experts"),
+        ("tensor", "attention.heads", model.attention.heads, "query heads"),
+        ("tensor", "mamba.heads", model.mamba.heads, "Mamba heads"),
+        ("tensor", "vocab_size", model.vocab_size, "rows of the embedding"),
+    ):
+        if number % getattr(parallel, size):
+            fail(
+                f"{getattr(parallel, size)} does not divide the {number} {word} (model.{of})",
+                *key, size,
+            )  # fmt: skip
+
+
+def check_shared(config: "Config", name: str, run: Run) -> None:
+    """A run that starts later has its parent's settings before its start."""
+    first = graph.start_of(run)
+    if run.extends is None or first == 0:
+        return
+    parent = config.run(run.extends)
+    for stage in graph.chain(run)[:first]:
+        if stage not in graph.chain(parent):
+            raise UserError(
+                f"{config.place('runs', name, 'start')}: start: {run.extends} has no stage {stage};"
+                f" start before it"
+            )
+        ours, theirs = graph.settings_of(run, stage), graph.settings_of(parent, stage)
+        for key in difference(ours, theirs):
+            dotted = ".".join((stage.partition(".")[0], *key))
+            raise UserError(
+                f"{config.place('runs', name, *dotted.split('.'))}: {dotted}: {stage} is shared"
+                f" with {run.extends} (start: {run.start}): its keys cannot change here. Remove the"
+                f" change, or set start: {stage}, and this run builds its own"
+            )
+
+
+def difference(ours: Any, theirs: Any, key: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The keys at which two mappings differ."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        names = sorted(set(ours) | set(theirs))
+        return [k for n in names for k in difference(ours.get(n), theirs.get(n), (*key, n))]
+    return [] if ours == theirs else [key]

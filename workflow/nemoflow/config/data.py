@@ -1,0 +1,203 @@
+"""The models of the data files: tokenizers, corpora, blends, mixtures, prompts, tasks."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from nemoflow.config.base import Count, Name, Positive, Rate, Share, Strict
+
+DTYPE_LIMITS = {"uint16": 2**16, "int32": 2**31}
+
+
+class Gap(Strict):
+    """A category that the recipe names and that cannot be had."""
+
+    weight: Rate = Field(description="its weight or share in the published mix")
+    why: str
+
+
+class Source(Strict):
+    """Where rows come from: built-in, local files, or a Hugging Face data set."""
+
+    builtin: Name | None = Field(None, description="a generator of nemoflow.builtin")
+    seed: Count | None = Field(None, description="of a built-in source")
+    count: Positive | None = Field(None, description="rows of a built-in source")
+    local: str | None = Field(None, description="a file, a folder, or a glob")
+    hub: str | None = Field(None, description="a Hugging Face data set, organisation/name")
+    revision: str | None = Field(None, description="of a hub source: a commit, tag or branch")
+    subset: str | None = None
+    split: str | None = None
+
+    @model_validator(mode="after")
+    def one_kind(self) -> "Source":
+        """Exactly one kind, with the keys of that kind only."""
+        kinds = [kind for kind in ("builtin", "local", "hub") if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            raise ValueError("say exactly one of builtin, local, hub")
+        allowed = {
+            "builtin": {"builtin", "seed", "count", "split"},
+            "local": {"local"},
+            "hub": {"hub", "revision", "subset", "split"},
+        }[kinds[0]]
+        if wrong := self.model_fields_set - allowed:
+            raise ValueError(f"a {kinds[0]} source has no {', '.join(sorted(wrong))}")
+        if self.builtin and (self.seed is None or self.count is None):
+            raise ValueError("a built-in source needs seed and count")
+        return self
+
+
+class Train(Strict):
+    """A byte-level BPE tokenizer trained here."""
+
+    sources: list[Source] = Field(min_length=1)
+    text_field: str = "text"
+    special_tokens: list[str] = Field(min_length=1)
+    template: Name = Field(description="a file of config/templates/")
+
+
+class Tokenizer(Strict):
+    """A tokenizer: pinned on the hub, or trained."""
+
+    about: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+    train: Train | None = None
+    vocab_size: Positive = Field(description="number of token ids")
+    dtype: Literal["int32", "uint16"] = Field("int32", description="of the ids in bin/idx shards")
+
+    @model_validator(mode="after")
+    def fits(self) -> "Tokenizer":
+        """One origin, and ids that fit the shards' type."""
+        if (self.hub is None) == (self.train is None):
+            raise ValueError("say exactly one of hub, train")
+        if self.vocab_size > DTYPE_LIMITS[self.dtype]:
+            raise ValueError(
+                f"vocab_size ({self.vocab_size:,}) is too large for dtype {self.dtype}, which holds"
+                f" ids below {DTYPE_LIMITS[self.dtype]:,}; set dtype: int32"
+            )
+        return self
+
+
+class Splits(Strict):
+    """Shares of the documents held out, chosen by a seeded hash."""
+
+    valid: Share
+    test: Share
+
+
+class Corpus(Strict):
+    """A corpus of documents, tokenized into bin/idx shards."""
+
+    about: str | None = None
+    source: Source
+    text_field: str = "text"
+    parts: Positive = Field(description="jobs that tokenize it side by side")
+    shards_per_part: Positive = 1
+    add_eos: bool = True
+    min_chars: Count = Field(0, description="shorter documents are dropped, and counted")
+    max_tokens: Positive | None = Field(None, description="longer documents are cut, and counted")
+    max_dropped: Share = Field(0.01, description="a larger share of dropped rows fails the job")
+    splits: Splits = Splits(valid=0.001, test=0.001)
+    seed: Count = 42
+
+
+class Blend(Strict):
+    """Corpora and their weights in pretraining."""
+
+    about: str | None = None
+    weights: dict[Name, Rate] = Field(min_length=1, description="relative, by corpus")
+    gaps: dict[Name, Gap] = {}
+
+    @model_validator(mode="after")
+    def some(self) -> "Blend":
+        """At least one corpus has weight."""
+        if not any(self.weights.values()):
+            raise ValueError("every weight is 0: the blend would be empty")
+        return self
+
+
+class MixtureSource(Strict):
+    """A set of conversations."""
+
+    source: Source
+    weight: Rate
+    messages_field: str = "messages"
+    tools_field: str = "tools"
+    used_in: str | None = Field(None, description="keep rows whose used_in names this release")
+
+
+class Mixture(Strict):
+    """Conversations, rendered and packed for supervised fine-tuning."""
+
+    about: str | None = None
+    tokenizer: Name
+    template: Name = Field(description="a file of config/templates/")
+    pack_size: Positive = Field(description="tokens per packed row")
+    pad_multiple: Positive = Field(
+        1, description="(length - 1) of each sequence is padded to it: 2 × context parallelism"
+    )
+    valid_fraction: Share = 0.01
+    max_dropped: Share = Field(0.01, description="a larger share of dropped rows fails the job")
+    seed: Count = 42
+    sources: dict[Name, MixtureSource] = Field(min_length=1)
+    gaps: dict[Name, Gap] = {}
+
+    @model_validator(mode="after")
+    def some(self) -> "Mixture":
+        """At least one source has weight."""
+        if not any(source.weight for source in self.sources.values()):
+            raise ValueError("every weight is 0: the mixture would be empty")
+        return self
+
+
+class Prompts(Strict):
+    """Rows for reinforcement learning, or items of an evaluation of our own."""
+
+    about: str | None = None
+    kind: Literal["rl", "items"] = Field("rl", description="rl rows name their environment")
+    sources: list[Source] = Field([], description="rows of the training split")
+    validation: list[Source] | None = Field(None, description="rows of the validation split")
+    holdout: Count = Field(0, description="rows moved from training to validation, stratified")
+    max_dropped: Share = 0.0
+    seed: Count = 42
+    gaps: dict[Name, Gap] = {}
+
+    @model_validator(mode="after")
+    def some(self) -> "Prompts":
+        """There are rows, and one way to a validation split."""
+        if not self.sources and not self.validation:
+            raise ValueError("say sources, validation, or both")
+        if self.validation is not None and self.holdout:
+            raise ValueError("say validation or holdout, not both")
+        return self
+
+
+class Task(Strict):
+    """An lm-eval task: one of the harness's own by name, or one of ours in full."""
+
+    about: str | None = None
+    harness: str | dict[str, Any] = Field(description="a task name of lm-eval, or its task mapping")
+    prompts: Name | None = Field(
+        None, description="our items: the validation split of these prompts"
+    )
+    metric: str = Field(description="the metric reported, as lm-eval names it: metric,filter")
+    fewshot: Count = 0
+    chat: bool = Field(False, description="put the prompt into the model's chat template")
+    limit: Positive | None = Field(None, description="first N items only")
+
+    @model_validator(mode="after")
+    def ours(self) -> "Task":
+        """A task of ours has items, one of the harness brings its own."""
+        if isinstance(self.harness, str) != (self.prompts is None):
+            raise ValueError("a task of ours (harness: a mapping) needs prompts, and only that one")
+        return self
+
+
+KINDS: dict[str, type[Strict]] = {
+    "tokenizers": Tokenizer,
+    "corpora": Corpus,
+    "blends": Blend,
+    "mixtures": Mixture,
+    "prompts": Prompts,
+    "tasks": Task,
+}

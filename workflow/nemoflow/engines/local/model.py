@@ -1,0 +1,158 @@
+"""NemotronH with what transformers leaves out: the MTP head and balancing without a router loss."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import NemotronHConfig, NemotronHForCausalLM
+from transformers.models.nemotron_h.modeling_nemotron_h import (
+    NemotronHBlock,
+    NemotronHRMSNorm,
+    NemotronHTopkRouter,
+)
+
+from nemoflow.engines.local.hub import hub_config
+
+
+class MultiTokenHead(nn.Module):
+    """Predicts tokens further ahead: `depths` times the layers of one pattern, hub names.
+
+    Depth d joins the hidden state that predicted token t+d with the embedding of that token, and
+    predicts token t+d+1 through the model's own output layer (DeepSeek-V3, arXiv 2412.19437, 2.2).
+    Layer i of depth d is `layers.{d * len(pattern) + i}`; the first of a depth carries `enorm`,
+    `hnorm` and `eh_proj`, the last `final_layernorm`, as Megatron-Bridge exports them.
+    """
+
+    def __init__(self, config: NemotronHConfig):
+        super().__init__()
+        layers_of_depth = copy.deepcopy(config)
+        layers_of_depth.layers_block_type = list(config.mtp_layers_block_type)
+        self.width = len(layers_of_depth.layers_block_type)
+        size, epsilon = config.hidden_size, config.layer_norm_epsilon
+        self.layers = nn.ModuleList()
+        for _ in range(config.num_nextn_predict_layers):
+            depth = [NemotronHBlock(layers_of_depth, index) for index in range(self.width)]
+            depth[0].enorm = NemotronHRMSNorm(size, epsilon)
+            depth[0].hnorm = NemotronHRMSNorm(size, epsilon)
+            depth[0].eh_proj = nn.Linear(2 * size, size, bias=False)
+            depth[-1].final_layernorm = NemotronHRMSNorm(size, epsilon)
+            self.layers.extend(depth)
+
+    def forward(self, embedded: torch.Tensor, hidden: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The hidden states of each depth in turn.
+
+        `embedded` and `hidden` are [batch, length, hidden_size]: the embeddings and last hidden
+        states of the same tokens. Depth d (from 1) yields [batch, length - d, hidden_size].
+        """
+        for start in range(0, len(self.layers), self.width):
+            embedded = embedded[:, 1:]
+            depth = self.layers[start : start + self.width]
+            first, last = depth[0], depth[-1]
+            joined = torch.cat([first.enorm(embedded), first.hnorm(hidden[:, :-1])], -1)
+            hidden = first.eh_proj(joined)
+            for layer in depth:
+                hidden = layer(hidden)
+            hidden = last.final_layernorm(hidden)
+            yield hidden
+
+
+class NemotronH(NemotronHForCausalLM):
+    """transformers' NemotronH for causal language modelling, with `mtp` where the config has it."""
+
+    def __init__(self, config: NemotronHConfig):
+        super().__init__(config)
+        if config.num_nextn_predict_layers:
+            self.mtp = MultiTokenHead(config)
+            self.mtp.apply(self._init_weights)
+
+
+def build(model: Mapping[str, Any], seed: int) -> NemotronH:
+    """A model of a config's model section with fresh weights, fp32, that follow from `seed`.
+
+    "eager" experts: on a CPU as fast as "grouped_mm", while "batched_mm" is 30 times slower.
+    """
+    config = NemotronHConfig(**hub_config(model))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = NemotronH(config)
+    network.set_experts_implementation("eager")
+    unclamp_time_steps(network)
+    return network
+
+
+def unclamp_time_steps(network: nn.Module) -> None:
+    """Undo transformers' clamp of Mamba's time step in training.
+
+    Its fallback (5.17 to 5.23) clamps to `time_step_min` in prefill and training but not in
+    decoding; Megatron-LM never clamps, and so do we.
+    """
+    for module in network.modules():
+        if hasattr(module, "time_step_limit"):
+            module.time_step_limit = (0.0, float("inf"))
+
+
+class Losses(NamedTuple):
+    """Sums of cross entropy in nats over the tokens that count, and how many those are."""
+
+    main: torch.Tensor
+    main_tokens: int
+    mtp: torch.Tensor
+    mtp_tokens: int
+
+
+def losses(network: NemotronH, tokens: torch.Tensor, mask: torch.Tensor, mtp: bool) -> Losses:
+    """Next-token losses of a batch, and those of the MTP head when `mtp`.
+
+    `tokens`: int64 [batch, length + 1]. `mask`: bool [batch, length], whether predicting token
+    j + 1 counts. Padding must lie on the right, where causality keeps it without influence.
+    """
+    inputs, labels = tokens[:, :-1], tokens[:, 1:]
+    hidden = network.model(input_ids=inputs, use_cache=False).last_hidden_state
+    main = cross_entropy(network, hidden, labels, mask)
+    further, further_tokens = hidden.new_zeros(()), 0
+    if mtp:
+        embedded = network.model.embeddings(inputs)
+        for depth, ahead in enumerate(network.mtp(embedded, hidden), start=1):
+            further = further + cross_entropy(network, ahead, labels[:, depth:], mask[:, depth:])
+            further_tokens += int(mask[:, depth:].sum())
+    return Losses(main, int(mask.sum()), further, further_tokens)
+
+
+def cross_entropy(
+    network: NemotronH, hidden: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """The summed cross entropy at the masked positions; only those go through the output layer."""
+    chosen = mask.flatten().nonzero().squeeze(1)
+    logits = network.lm_head(hidden.flatten(0, 1).index_select(0, chosen))
+    return F.cross_entropy(logits, labels.flatten()[chosen], reduction="sum")
+
+
+class ExpertBalance:
+    """Evens the experts' load by their selection bias, without a loss (arXiv 2408.15664).
+
+    After an update, each router's `e_score_correction_bias` moves by `rate` towards the experts
+    that had fewer tokens than the mean. Counts the tokens of all micro-batches in between.
+    """
+
+    def __init__(self, network: nn.Module, rate: float):
+        self.rate = rate
+        self.counts: dict[NemotronHTopkRouter, torch.Tensor] = {}
+        for router in network.modules():
+            if isinstance(router, NemotronHTopkRouter):
+                router.register_forward_hook(self.count)
+
+    def count(self, router: NemotronHTopkRouter, _: Any, outputs: tuple[torch.Tensor, ...]) -> None:
+        """Add the tokens of one forward pass; a hook on every router."""
+        if router.training:
+            chosen = torch.bincount(outputs[2].flatten(), minlength=router.num_experts)
+            self.counts[router] = self.counts.get(router, 0) + chosen
+
+    def update(self) -> None:
+        """Move the biases by the counts so far, and count anew."""
+        for router, counts in self.counts.items():
+            load = counts.float()
+            router.e_score_correction_bias += self.rate * torch.sign(load.mean() - load)
+        self.counts.clear()

@@ -1,0 +1,85 @@
+"""Sampling completions in batches, with a cache."""
+
+from typing import NamedTuple
+
+import torch
+from transformers import DynamicCache
+
+from nemoflow.engines.local.model import NemotronH
+
+
+class Rollouts(NamedTuple):
+    """Completions of a batch of prompts; n = prompts x generations, generations side by side.
+
+    tokens: int64 [n, prompt + new], left-padded prompts with their completions. attention: int64,
+    same shape. counted: bool [n, new], the tokens up to and with the first end token. logprobs:
+    float32 [n, new], what each sampled token had when it was drawn.
+    """
+
+    tokens: torch.Tensor
+    attention: torch.Tensor
+    counted: torch.Tensor
+    logprobs: torch.Tensor
+
+
+@torch.no_grad()
+def sample(
+    network: NemotronH,
+    prompts: torch.Tensor,
+    attention: torch.Tensor,
+    generations: int,
+    max_new_tokens: int,
+    temperature: float,
+    end: int,
+    generator: torch.Generator,
+) -> Rollouts:
+    """Draw `generations` completions of each left-padded prompt (int64 [prompts, length]).
+
+    The prompts run once; their cache is then repeated for each generation.
+    """
+    cache = DynamicCache(config=network.config)
+    output = network(
+        input_ids=prompts,
+        attention_mask=attention,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    logits = output.logits[:, -1].repeat_interleave(generations, 0)
+    cache.reorder_cache(torch.arange(len(prompts)).repeat_interleave(generations))
+    tokens = prompts.repeat_interleave(generations, 0)
+    attention = attention.repeat_interleave(generations, 0)
+    alive = torch.ones(len(tokens), dtype=torch.bool)
+    counted, logprobs = [], []
+    for position in range(max_new_tokens):
+        if position:
+            output = network(
+                input_ids=tokens[:, -1:],
+                attention_mask=attention,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            logits = output.logits[:, -1]
+        distribution = (logits / temperature).log_softmax(-1)
+        drawn = torch.multinomial(distribution.exp(), 1, generator=generator)
+        counted.append(alive)
+        logprobs.append(distribution.gather(1, drawn).squeeze(1))
+        tokens = torch.cat([tokens, drawn], 1)
+        attention = torch.cat([attention, alive[:, None].to(attention.dtype)], 1)
+        alive = alive & (drawn.squeeze(1) != end)
+        if not alive.any():
+            break
+    return Rollouts(tokens, attention, torch.stack(counted, 1), torch.stack(logprobs, 1))
+
+
+def logprobs_of(network: NemotronH, rollouts: Rollouts, temperature: float) -> torch.Tensor:
+    """The log-probabilities that `network` gives the completions' tokens now, [n, new]."""
+    new = rollouts.counted.shape[1]
+    logits = network(
+        input_ids=rollouts.tokens,
+        attention_mask=rollouts.attention,
+        use_cache=False,
+        logits_to_keep=new + 1,
+    ).logits[:, :-1]
+    distribution = (logits / temperature).log_softmax(-1)
+    return distribution.gather(2, rollouts.tokens[:, -new:, None]).squeeze(2)

@@ -1,0 +1,30 @@
+"""A user's mistake, told without a traceback."""
+
+import errno
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """What is wrong, where (file and key, or row), and what to do.
+
+    Raised for anything the user can mend; `report` prints its text alone. Every other exception
+    is a defect of ours and keeps its traceback.
+    """
+
+
+def report(main: Callable[[], int | None]) -> None:
+    """Run a program's `main` and exit with its code; user errors become one plain message."""
+    try:
+        sys.exit(main() or 0)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(
+            f"error: no space left on the device while writing {error.filename or 'a product'}."
+            " Nothing finished was lost: free space, then run the same command again."
+        )

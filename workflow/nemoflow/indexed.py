@@ -1,0 +1,175 @@
+"""Megatron's indexed dataset: a flat file of token ids (`.bin`) and its index (`.idx`).
+
+The layout is that of megatron-core's `IndexedDataset`, version 1, text only, little endian:
+
+    .bin   the ids of all sequences, one after the other, no header
+    .idx   magic (9 bytes), u64 version, u8 dtype code, u64 sequences S, u64 document count D,
+           int32[S] lengths in tokens, int64[S] byte offsets into .bin, int64[D] document indices
+
+Here one document is one sequence, so D = S + 1 and the document indices are 0, 1, ..., S.
+"""
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from nemoflow.errors import UserError
+
+MAGIC = b"MMIDIDX\x00\x00"
+VERSION = 1
+HEADER = struct.Struct("<9sQBQQ")
+# megatron.core.datasets.indexed_dataset.DType; its two float codes hold no token ids.
+CODES = {"uint8": 1, "int8": 2, "int16": 3, "int32": 4, "int64": 5, "uint16": 8}
+
+
+def token_dtype(name: str) -> np.dtype:
+    """The little-endian numpy dtype of that name; UserError where the format has no code for it."""
+    if name not in CODES:
+        raise UserError(f"dtype {name!r} cannot hold token ids; use one of {', '.join(CODES)}")
+    return np.dtype(name).newbyteorder("<")
+
+
+def check_fits(largest: int, dtype: str) -> None:
+    """UserError when the token id `largest` does not fit the dtype of that name."""
+    if largest > np.iinfo(token_dtype(dtype)).max:
+        raise UserError(
+            f"token id {largest} does not fit dtype {dtype}"
+            f" (largest: {np.iinfo(dtype).max}); use dtype int32"
+        )
+
+
+class IndexedWriter:
+    """Writes one `prefix.bin` and `prefix.idx`, whole or not at all; a context manager.
+
+    Bytes go to temporary names in the same folder; leaving the block without an exception
+    fsyncs and renames them, the index last. A writer that was given nothing leaves no files.
+    The names are fixed, so two writers must not share a prefix at the same time.
+    """
+
+    def __init__(self, prefix: str | Path, dtype: str = "int32") -> None:
+        self.prefix = Path(prefix)
+        self.dtype_name = dtype
+        self.dtype = token_dtype(dtype)
+        self._lengths: list[np.ndarray] = []
+        name = self.prefix.name
+        self._final = [self.prefix.with_name(f"{name}.{end}") for end in ("bin", "idx")]
+        self._temporary = [self.prefix.with_name(f".{name}.{end}.tmp") for end in ("bin", "idx")]
+
+    def __enter__(self) -> "IndexedWriter":
+        self.prefix.parent.mkdir(parents=True, exist_ok=True)
+        self._bin = open(self._temporary[0], "wb")
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._publish()
+        finally:
+            self._bin.close()
+            for temporary in self._temporary:
+                temporary.unlink(missing_ok=True)
+
+    def add(self, tokens: np.ndarray) -> None:
+        """Append one sequence of token ids (integers, shape [n], n > 0)."""
+        self.add_many(tokens, np.array([len(tokens)]))
+
+    def add_many(self, flat: np.ndarray, lengths: np.ndarray) -> None:
+        """Append sequences that lie end to end in `flat` (integers, shape [sum of lengths]).
+
+        UserError when an id does not fit the dtype; ValueError when the lengths do not add up
+        or one of them is zero (Megatron counts on sequences that hold something).
+        """
+        flat, lengths = np.asarray(flat), np.asarray(lengths)
+        if int(lengths.sum()) != len(flat) or (len(lengths) and lengths.min() <= 0):
+            raise ValueError("lengths must be positive and add up to the number of ids")
+        if not len(flat):
+            return
+        check_fits(int(flat.max()), self.dtype_name)
+        if flat.min() < np.iinfo(self.dtype).min:
+            raise UserError(f"token id {int(flat.min())} does not fit dtype {self.dtype_name}")
+        self._bin.write(np.ascontiguousarray(flat, self.dtype).data)
+        self._lengths.append(lengths.astype("<i4"))
+
+    def _publish(self) -> None:
+        if self._lengths:
+            self._bin.flush()
+            os.fsync(self._bin.fileno())
+            self._write_index()
+        for final in reversed(self._final):  # the index first: never an old one beside a new .bin
+            final.unlink(missing_ok=True)
+        if self._lengths:
+            for temporary, final in zip(self._temporary, self._final, strict=True):
+                temporary.replace(final)
+
+    def _write_index(self) -> None:
+        lengths = np.concatenate(self._lengths)
+        sizes = lengths.astype("<i8") * self.dtype.itemsize
+        count = len(lengths)
+        with open(self._temporary[1], "wb") as index:
+            index.write(HEADER.pack(MAGIC, VERSION, CODES[self.dtype_name], count, count + 1))
+            index.write(lengths.data)
+            index.write((np.cumsum(sizes) - sizes).astype("<i8").data)
+            index.write(np.arange(count + 1, dtype="<i8").data)
+            index.flush()
+            os.fsync(index.fileno())
+
+
+class IndexedReader:
+    """Reads `prefix.bin` and `prefix.idx`, checked on opening.
+
+    Attributes: `lengths` int32[S] in tokens, `offsets` int64[S] in bytes, `tokens` the flat
+    read-only memory map of all ids. UserError when a file is missing or damaged.
+    """
+
+    def __init__(self, prefix: str | Path) -> None:
+        self.prefix = Path(prefix)
+        index, data = (Path(f"{prefix}.{end}") for end in ("idx", "bin"))
+        for path in (index, data):
+            if not path.is_file():
+                raise UserError(f"{path} does not exist; build the corpus it belongs to again")
+        self.dtype, self.lengths, self.offsets = _read_index(index)
+        size = data.stat().st_size
+        if size != int(self.lengths.sum(dtype=np.int64)) * self.dtype.itemsize:
+            raise _damaged(data, f"it has {size} bytes, its .idx says otherwise")
+        if size:
+            self.tokens = np.memmap(data, self.dtype, "r")
+        else:
+            self.tokens = np.empty(0, self.dtype)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def document(self, index: int) -> np.ndarray:
+        """The ids of sequence `index`, shape [lengths[index]], a view of the memory map."""
+        start = int(self.offsets[index]) // self.dtype.itemsize
+        return self.tokens[start : start + int(self.lengths[index])]
+
+
+def _read_index(path: Path) -> tuple[np.dtype, np.ndarray, np.ndarray]:
+    with open(path, "rb") as file:
+        header = file.read(HEADER.size)
+    if len(header) < HEADER.size:
+        raise _damaged(path, "it is shorter than its header")
+    magic, version, code, count, documents = HEADER.unpack(header)
+    if magic != MAGIC:
+        raise _damaged(path, "it does not begin with Megatron's magic bytes")
+    if version != VERSION:
+        raise _damaged(path, f"it has version {version}, known is {VERSION}")
+    names = [name for name, known in CODES.items() if known == code]
+    if not names:
+        raise _damaged(path, f"it has dtype code {code}, which holds no token ids")
+    if path.stat().st_size != HEADER.size + 12 * count + 8 * documents:
+        raise _damaged(path, f"its size does not fit its {count} sequences")
+    dtype = token_dtype(names[0])
+    lengths = np.fromfile(path, "<i4", count, offset=HEADER.size)
+    offsets = np.fromfile(path, "<i8", count, offset=HEADER.size + 4 * count)
+    sizes = lengths.astype(np.int64) * dtype.itemsize
+    if (lengths < 0).any() or not np.array_equal(offsets, np.cumsum(sizes) - sizes):
+        raise _damaged(path, "its offsets do not follow from its lengths")
+    return dtype, lengths, offsets
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is damaged: {why}; delete it and build its corpus again")

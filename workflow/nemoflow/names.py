@@ -1,0 +1,168 @@
+"""Names for the rules: what stands in the wildcards of a rule's inputs.
+
+Every method takes the wildcards of a job and returns a name, a list of names, or [] for no input;
+paths stand in the rules.
+"""
+
+from typing import Any
+
+from nemoflow import graph
+from nemoflow.config import Config
+from nemoflow.config.load import Runs
+from nemoflow.config.run import Run
+
+
+class Names:
+    """The names that follow from the config."""
+
+    def __init__(self, config: Config):
+        self.config, self.runs = config, Runs(config)
+
+    def run(self, wildcards: Any) -> Run:
+        """The run of a job."""
+        return self.runs[wildcards.run]
+
+    def parts(self, wildcards: Any) -> list[str]:
+        """The numbers of a corpus' parts."""
+        return [f"{i:04d}" for i in range(self.config.data("corpora", wildcards.corpus).parts)]
+
+    def tokenizer(self, wildcards: Any) -> str:
+        """The tokenizer of a run."""
+        return self.run(wildcards).pretrain.tokenizer
+
+    def blended_corpora(self, wildcards: Any) -> list[str]:
+        """The corpora with weight in a phase's blend."""
+        name = self.run(wildcards).pretrain.phases[wildcards.phase].blend
+        weights = self.config.data("blends", name).weights
+        return [corpus for corpus, weight in weights.items() if weight]
+
+    def phase_before(self, wildcards: Any) -> str | list:
+        """The phase that a phase comes after."""
+        return self.run(wildcards).pretrain.phases[wildcards.phase].after or []
+
+    def owner_of_phase_before(self, wildcards: Any) -> str:
+        """The run that holds it."""
+        before = self.phase_before(wildcards)
+        return self.owner(wildcards, f"pretrain.{before}") if before else wildcards.run
+
+    def last_phase(self, wildcards: Any) -> str:
+        """The phase whose checkpoint goes on to SFT."""
+        return graph.phases(self.run(wildcards))[-1]
+
+    def owner_of_last_phase(self, wildcards: Any) -> str:
+        """The run that holds it."""
+        return self.owner(wildcards, "pretrain")
+
+    def mixture_tokenizer(self, wildcards: Any) -> str:
+        """The tokenizer of a mixture."""
+        return self.config.data("mixtures", wildcards.mixture).tokenizer
+
+    def mixture_sources(self, wildcards: Any) -> list[str]:
+        """The sources with weight in a mixture."""
+        sources = self.config.data("mixtures", wildcards.mixture).sources
+        return [name for name, source in sources.items() if source.weight]
+
+    def sft_mixture(self, wildcards: Any) -> str:
+        """The mixture of a run."""
+        return self.run(wildcards).sft.mixture
+
+    def step_prompts(self, wildcards: Any) -> str:
+        """The prompts of a step."""
+        return self.run(wildcards).rl.steps[wildcards.step].prompts
+
+    def stage_before_step(self, wildcards: Any) -> str:
+        """The stage whose export a step starts from."""
+        run = self.run(wildcards)
+        return graph.short_name(run, graph.previous(run, f"rl.{wildcards.step}"))
+
+    def exporter_before_step(self, wildcards: Any) -> str:
+        """The run that holds that export."""
+        return self.exporter(wildcards, self.stage_before_step(wildcards))
+
+    def exported(self, wildcards: Any, section: str) -> str | list:
+        """The phase, the step, or `sft` itself that {stage} names, if it is of this section."""
+        full = graph.full_name(self.run(wildcards), wildcards.stage)
+        found, _, name = full.partition(".")
+        return (name or found) if found == section else []
+
+    def exported_phase(self, wildcards: Any) -> str | list:
+        """The phase that {stage} names."""
+        return self.exported(wildcards, "pretrain")
+
+    def exported_sft(self, wildcards: Any) -> str | list:
+        """`sft` where {stage} names it."""
+        return self.exported(wildcards, "sft")
+
+    def exported_step(self, wildcards: Any) -> str | list:
+        """The step that {stage} names."""
+        return self.exported(wildcards, "rl")
+
+    def owner_of_stage(self, wildcards: Any) -> str:
+        """The run that holds the checkpoint of {stage}."""
+        return self.owner(wildcards, wildcards.stage)
+
+    def exporter_of_stage(self, wildcards: Any) -> str:
+        """The run that holds the export of {stage}."""
+        return self.exporter(wildcards, wildcards.stage)
+
+    def task_prompts(self, wildcards: Any) -> str | list:
+        """The prompts whose validation split a task's items are."""
+        return self.config.data("tasks", wildcards.task).prompts or []
+
+    def evaluated(self, wildcards: Any) -> list[str]:
+        """The evaluated stages of a run."""
+        return list(self.run(wildcards).eval.stages)
+
+    def exporters(self, wildcards: Any) -> list[str]:
+        """The runs that hold their exports, in the same order."""
+        return [self.exporter(wildcards, stage) for stage in self.evaluated(wildcards)]
+
+    def scored_stages(self, wildcards: Any) -> list[str]:
+        """The stage of each of a run's scores: one per stage and task."""
+        tasks = self.run(wildcards).eval.tasks
+        return [stage for stage in self.evaluated(wildcards) for _ in tasks]
+
+    def scored_tasks(self, wildcards: Any) -> list[str]:
+        """The task of each, in the same order."""
+        return [t for _ in self.evaluated(wildcards) for t in self.run(wildcards).eval.tasks]
+
+    def scorers(self, wildcards: Any) -> list[str]:
+        """The run that holds each, in the same order."""
+        return [self.scorer(wildcards, stage) for stage in self.scored_stages(wildcards)]
+
+    def own_phases(self, wildcards: Any) -> list[str]:
+        """The phases of a run, in order."""
+        return graph.phases(self.run(wildcards))
+
+    def owners_of_phases(self, wildcards: Any) -> list[str]:
+        """The runs that hold them, in the same order."""
+        return [self.owner(wildcards, f"pretrain.{p}") for p in self.own_phases(wildcards)]
+
+    def own_steps(self, wildcards: Any) -> list[str]:
+        """The steps of a run's chain, in order."""
+        return graph.steps(self.run(wildcards))
+
+    def owners_of_steps(self, wildcards: Any) -> list[str]:
+        """The runs that hold them, in the same order."""
+        return [self.owner(wildcards, f"rl.{s}") for s in self.own_steps(wildcards)]
+
+    def owner_of_sft(self, wildcards: Any) -> str:
+        """The run that holds the fine-tuned checkpoint."""
+        return self.owner(wildcards, "sft")
+
+    def owner(self, wildcards: Any, stage: str) -> str:
+        """The run that holds a stage's checkpoint."""
+        return graph.owner(self.runs, wildcards.run, graph.full_name(self.run(wildcards), stage))
+
+    def exporter(self, wildcards: Any, stage: str) -> str:
+        """The run that holds a stage's export: the stage's owner, unless it exports otherwise."""
+        owner = self.owner(wildcards, stage)
+        same = self.runs[owner].export == self.run(wildcards).export
+        return owner if same else wildcards.run
+
+    def scorer(self, wildcards: Any, stage: str) -> str:
+        """The run that holds a stage's scores: the export's, unless it evaluates otherwise."""
+        exporter = self.exporter(wildcards, stage)
+        theirs, ours = self.runs[exporter].eval, self.run(wildcards).eval
+        same = (theirs.backend, theirs.batch_size) == (ours.backend, ours.batch_size)
+        return exporter if same else wildcards.run

@@ -1,0 +1,51 @@
+"""How far a long job is: one line every few seconds, or a bar on a terminal."""
+
+import os
+import sys
+import time
+
+from tqdm import tqdm
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, second = divmod(round(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"
+
+
+class Progress:
+    """Tells of a training job on standard error.
+
+    `title` is the stage's name, `start` and `total` are steps, `every` seconds lie between lines.
+    NEMOFLOW_BAR says that a terminal stands behind the pipe that standard error is.
+    """
+
+    def __init__(self, title: str, start: int, total: int, every: float):
+        self.title, self.start, self.total, self.every = title, start, total, every
+        self.began = self.told = time.monotonic()
+        self.bar = None
+        if sys.stderr.isatty() or os.environ.get("NEMOFLOW_BAR"):
+            self.bar = tqdm(desc=title, initial=start, total=total, unit="step", leave=False)
+
+    def update(self, step: int, loss: float, rate: float, tokens_per_second: float) -> None:
+        """Tell that `step` steps are done; `rate` is the learning rate."""
+        now = time.monotonic()
+        if self.bar is not None:
+            self.bar.update(step - self.bar.n)
+            self.bar.set_postfix_str(f"loss {loss:.3f}  {tokens_per_second:,.0f} tok/s")
+        elif now - self.told >= self.every or step == self.total:
+            self.told = now
+            left = (now - self.began) / max(step - self.start, 1) * (self.total - step)
+            print(
+                f"{self.title}  {step}/{self.total}  {100 * step // self.total}%"
+                f"  loss {loss:.3f}  lr {rate:.2e}  {tokens_per_second:,.0f} tok/s"
+                f"  ETA {clock(left)}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        """Take the bar off the terminal."""
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,54 @@
+"""What became of the rows of a source."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from nemoflow.errors import UserError
+
+# Dropped because the configuration asks for it; every other reason is a fault of the data.
+FILTERS = frozenset({"empty_text", "too_short", "used_in"})
+
+
+@dataclass
+class RowCount:
+    """Rows in = rows kept + rows dropped by named reason; what every data product states."""
+
+    rows_in: int = 0
+    kept: int = 0
+    dropped: Counter = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, counts: dict[str, Any], first: dict[str, str] | None = None) -> "RowCount":
+        """The counts that `as_dict` gave."""
+        return cls(counts["in"], counts["kept"], Counter(counts["dropped"]), dict(first or {}))
+
+    def drop(self, reason: str, where: str = "") -> None:
+        """Count a dropped row; of each reason the first place is kept for messages."""
+        self.dropped[reason] += 1
+        self.first.setdefault(reason, where)
+
+    def add(self, other: "RowCount") -> None:
+        """Add the counts of another set of rows."""
+        self.rows_in += other.rows_in
+        self.kept += other.kept
+        self.dropped.update(other.dropped)
+        self.first = other.first | self.first
+
+    def as_dict(self) -> dict[str, Any]:
+        """{"in", "kept", "dropped": {reason: rows}}; refuses counts that do not add up."""
+        if self.rows_in != self.kept + self.dropped.total():
+            raise AssertionError(f"{self.rows_in} rows in, but {self.kept} kept, {self.dropped}")
+        dropped = dict(sorted(self.dropped.items()))
+        return {"in": self.rows_in, "kept": self.kept, "dropped": dropped}
+
+    def check(self, max_dropped: float) -> None:
+        """UserError when a larger fraction of the rows than `max_dropped` had a fault."""
+        faults = {reason: n for reason, n in self.dropped.items() if reason not in FILTERS}
+        if sum(faults.values()) > max_dropped * self.rows_in:
+            listed = ", ".join(f"{n} {why} (first: {self.first[why]})" for why, n in faults.items())
+            raise UserError(
+                f"{sum(faults.values())} of {self.rows_in} rows cannot be used: {listed}."
+                f" That is more than max_dropped: {max_dropped} allows; mend the rows, or raise it"
+            )

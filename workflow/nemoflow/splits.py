@@ -1,0 +1,43 @@
+"""Which documents are held out: a seeded choice that depends on nothing but the documents."""
+
+import hashlib
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+POINTS = 1 << 64
+
+
+def point(seed: int, *key: str | int | bytes) -> int:
+    """A number in [0, 2**64), uniform over keys, that follows from seed and key alone."""
+    hashed = hashlib.blake2b(str(seed).encode(), digest_size=8)
+    for element in key:
+        content = element if isinstance(element, bytes) else str(element).encode()
+        hashed.update(b"%d:" % len(content) + content)
+    return int.from_bytes(hashed.digest(), "little")
+
+
+def split_at(where: int, fractions: Mapping[str, float]) -> str:
+    """The split of a document at a point: the fractions in their order from 0 up, then train."""
+    bound = 0.0
+    for split, fraction in fractions.items():
+        bound += fraction
+        if where < bound * POINTS:
+            return split
+    return "train"
+
+
+def quota(count: int, fraction: float) -> int:
+    """How many of `count` a held-out split takes: its fraction, at least one, never the last."""
+    return min(max(1, round(count * fraction)), max(0, count - 1)) if fraction else 0
+
+
+def hold_out(points: Mapping[Key, int], fractions: Mapping[str, float]) -> dict[Key, str]:
+    """{key: split} of the keys with the lowest points, `quota` of them for each split in turn."""
+    order = iter(sorted(points, key=lambda key: (points[key], str(key))))
+    left, chosen = len(points), {}
+    for split, fraction in fractions.items():
+        for _ in range(min(quota(len(points), fraction), left - 1)):
+            chosen[next(order)] = split
+            left -= 1
+    return chosen
