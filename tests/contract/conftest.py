@@ -19,7 +19,14 @@ except importlib.metadata.PackageNotFoundError:
     HERE = False
 
 if HERE:
+    os.environ["HF_HUB_OFFLINE"] = "1"
     bridge_stubs.install()
+
+
+def pytest_configure(config):
+    """Upstream's deprecations are upstream's."""
+    if HERE:
+        config.addinivalue_line("filterwarnings", "ignore")
 
 
 class Elsewhere(pytest.Module):
@@ -37,7 +44,13 @@ def pytest_pycollect_makemodule(module_path, parent):
 @pytest.fixture(scope="session")
 def main_python() -> Path:
     """The Python of the main environment: NEMOFLOW_PYTHON, or the repository's .venv."""
-    python = Path(os.environ.get("NEMOFLOW_PYTHON", ROOT / ".venv/bin/python"))
+    python = ROOT / os.environ.get("NEMOFLOW_PYTHON", ".venv/bin/python")
     if not python.exists():
         pytest.skip(f"{python} is not there; set NEMOFLOW_PYTHON to the main environment's Python")
     return python
+
+
+@pytest.fixture(scope="session")
+def results() -> Path:
+    """The results of a finished tiny run: NEMOFLOW_RESULTS, or the repository's own."""
+    return ROOT / os.environ.get("NEMOFLOW_RESULTS", "results")

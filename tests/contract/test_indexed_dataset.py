@@ -1,5 +1,6 @@
 """Our token shards and blends, read by megatron-core and Megatron-Bridge."""
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -22,7 +23,6 @@ from nemoflow.indexed import IndexedReader, IndexedWriter
 from nemoflow.plan import make_plan
 from nemoflow.tokens import join_parts, tokenize_part
 
-ROOT = Path(__file__).parents[2]
 SAMPLES = {"train": 500, "valid": 40, "test": 40}
 SEQUENCE = 64
 
@@ -72,11 +72,12 @@ def make_corpus(name: str, words: list[str], count: int, tokens: Path) -> list[d
     lengths = generator.integers(3, 80, size=count)
     rows = [{"text": " ".join(generator.choice(words, size=length))} for length in lengths]
     source = {"local": f"{name}.jsonl"}
-    Path(source["local"]).write_text("".join(f"{row}\n".replace("'", '"') for row in rows))
+    Path(source["local"]).write_text("".join(json.dumps(row) + "\n" for row in rows))
     cache = Path("cache")
     plan = make_plan(list_files(source, cache), parts=2, shards_per_part=2)
-    plan |= {"corpus": name, "source": source}
     settings = {
+        "corpus": name,
+        "source": source,
         "text_field": "text",
         "dtype": "int32",
         "add_eos": True,
@@ -107,21 +108,17 @@ def make_small_blend() -> None:
 
 
 @pytest.fixture(scope="module", params=["small", "results"])
-def blend(request, tmp_path_factory):
-    """The path of a blend.json, with its prefixes relative to the working directory.
-
-    Both a small one and that of a finished tiny run, in NEMOFLOW_RESULTS or results/.
-    """
+def blend(request, tmp_path_factory, results):
+    """A blend.json, its prefixes relative to the working directory: a small one, the tiny run's."""
     before = Path.cwd()
     if request.param == "small":
         os.chdir(tmp_path_factory.mktemp("small"))
         make_small_blend()
         path = Path("blend.json")
     else:
-        results = Path(os.environ.get("NEMOFLOW_RESULTS", ROOT / "results")).absolute()
         path = results / "super3-tiny/pretrain/phase1/blend.json"
         if not path.exists():
-            pytest.skip(f"no finished tiny run: {path}")
+            pytest.skip(f"no finished tiny run: {path} is not there")
         os.chdir(results.parent)
     yield path
     os.chdir(before)

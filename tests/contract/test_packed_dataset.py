@@ -1,68 +1,73 @@
 """Our packed conversations, read by Megatron-Bridge's dataset and by the local engine."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from megatron.bridge.data.packing.parquet import GPTSFTPackedParquetDataset
 
+from nemoflow import tokenizer
 from nemoflow.engines.local.packed import PackedRows
+from nemoflow.files import read_json
+from nemoflow.packing import write_packed
+from nemoflow.spool import SpoolWriter
 
 EOS = 11
-PACK = 256
 
 
-def conversation(generator: np.random.Generator, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids and aligned loss mask: turns that end in EOS, after which nothing counts."""
-    ids = generator.integers(20, 500, size=length)
-    ids[generator.random(length) < 0.1] = EOS
-    mask = generator.integers(0, 2, size=length)
-    mask[ids == EOS] = 0
-    mask[-1] = 0
-    return ids, mask
+@dataclass
+class Packed:
+    """A folder of packed Parquet files, and how it was packed."""
+
+    folder: Path
+    pack_size: int
+    pad_multiple: int
+    eos: int
 
 
-def make_packed(folder: Path) -> None:
-    """Two files of rows of up to four conversations each, one of them of a single token."""
-    generator = np.random.default_rng(3)
-    schema = pa.schema(
-        [
-            ("input_ids", pa.list_(pa.int32())),
-            ("loss_mask", pa.list_(pa.uint8())),
-            ("seq_start_id", pa.list_(pa.int32())),
-        ]
-    )
-    for shard in range(2):
-        rows = []
-        for _ in range(20):
-            lengths = [*generator.integers(2, 60, size=generator.integers(1, 4)), 1]
-            ids, masks = zip(*(conversation(generator, n) for n in lengths), strict=True)
-            starts = np.cumsum([0, *lengths[:-1]])
-            row = (np.concatenate(ids), np.concatenate(masks), starts)
-            rows.append(dict(zip(schema.names, row, strict=True)))
-        table = pa.Table.from_pylist(rows, schema)
-        pq.write_table(table, folder / f"shard_{shard:06d}.parquet", compression="zstd")
+def make_spool(folder: Path, seed: int) -> None:
+    """Conversations of 2 to 150 tokens, of turns that end in EOS."""
+    generator = np.random.default_rng(seed)
+    with SpoolWriter(folder, EOS) as spool:
+        for length in generator.integers(2, 150, size=200):
+            ids = generator.integers(20, 500, size=length)
+            ids[generator.random(length) < 0.1] = EOS
+            spool.add(ids, generator.integers(0, 2, size=length))
 
 
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory) -> Path:
-    """A folder of packed Parquet files."""
-    folder = tmp_path_factory.mktemp("packed")
-    make_packed(folder)
-    return folder
+@pytest.fixture(scope="module", params=["small", "padded", "results"])
+def packed(request, tmp_path_factory, results) -> Packed:
+    """Small mixtures, without padding and padded for context parallelism, and the tiny run's."""
+    if request.param == "results":
+        manifest = results / "data/packed/tiny.json"
+        if not manifest.exists():
+            pytest.skip(f"no finished tiny run: {manifest} is not there")
+        identity = read_json(manifest)["identity"]
+        eos = tokenizer.eos_id(results / "data/tokenizers/tiny")
+        sizes = (identity["pack_size"], identity["pad_multiple"])
+        return Packed(results / "data/packed/tiny/train", *sizes, eos)
+    folder = tmp_path_factory.mktemp(request.param)
+    sources = {name: (folder / name, weight) for name, weight in [("chat", 1.0), ("code", 0.5)]}
+    for seed, (spool, _) in enumerate(sources.values()):
+        make_spool(spool, seed)
+    pad_multiple = 16 if request.param == "padded" else 1
+    write_packed(sources, 257, pad_multiple, 1, 0.1, folder / "packed")
+    return Packed(folder / "packed/train", 257, pad_multiple, EOS)
 
 
 @pytest.fixture(scope="module")
 def dataset(packed) -> GPTSFTPackedParquetDataset:
     """Megatron-Bridge's dataset of the folder; of the tokenizer it asks for ids only."""
-    tokenizer = SimpleNamespace(eos_id=EOS, bos_id=1, pad_id=0, eod=EOS, space_sensitive=False)
+    eos = packed.eos
+    ids = SimpleNamespace(eos_id=eos, bos_id=eos, pad_id=eos, eod=eos, space_sensitive=False)
     return GPTSFTPackedParquetDataset(
-        str(packed),
-        tokenizer,
-        max_seq_length=PACK,
+        str(packed.folder),
+        ids,
+        pad_seq_to_mult=packed.pad_multiple,
+        max_seq_length=packed.pack_size,
         pad_to_max_length=False,
         prompt_template="{input} {output}",
         label_key="output",
@@ -72,10 +77,10 @@ def dataset(packed) -> GPTSFTPackedParquetDataset:
 
 def test_rows(dataset, packed):
     """Every row is what was written, and obeys Megatron-Bridge's own rules."""
-    rows = pq.read_table(packed).to_pylist()
+    rows = pq.read_table(packed.folder).to_pylist()
     assert len(dataset) == len(rows)
     for index, row in enumerate(rows):
-        dataset.validate_row(index, *(row[name] for name in ("input_ids", "loss_mask", "seq_start_id")))
+        dataset.validate_row(index, row["input_ids"], row["loss_mask"], row["seq_start_id"])
         read = dataset[index]
         assert list(read["input_ids"]) == row["input_ids"]
         assert list(read["loss_mask"]) == row["loss_mask"]
@@ -83,32 +88,33 @@ def test_rows(dataset, packed):
 
 
 def test_batches(dataset, packed):
-    """Both engines train on the same tokens, labels and masks: the sum of (length - 1) a row."""
-    local = PackedRows(packed)
-    for index in range(len(dataset)):
-        batch = dataset.collate_fn([dataset[index]])
-        (count,) = batch["token_count"]
-        tokens, labels, mask = (batch[name][0] for name in ("tokens", "labels", "loss_mask"))
+    """Both engines train on the same tokens, labels and masks: the sum of (length - 1) a row.
 
-        ids, counts = local.batch([index])
-        starts = local.rows[index][2]
-        lengths = np.diff([*starts, len(local.rows[index][0])])
-        lengths = lengths[lengths > 1]
-        assert count == sum(lengths - 1)
-        assert mask[count:].sum() == 0, "padding counts"
-        position = 0
-        for row, length in enumerate(lengths):
-            span = slice(position, position + length - 1)
-            np.testing.assert_array_equal(tokens[span], ids[row, : length - 1])
-            np.testing.assert_array_equal(labels[span], ids[row, 1:length])
-            np.testing.assert_array_equal(mask[span], counts[row, : length - 1])
-            position += length - 1
-
-
-def test_boundaries(dataset):
-    """The attention kernel is told where each conversation ends, one label short."""
+    But for predictions from an EOS, as of the newline after a turn: Megatron-Bridge 0.6.2 leaves
+    them out of the loss, whatever the mask says.
+    """
+    local = PackedRows(packed.folder)
     for index in range(len(dataset)):
         batch = dataset.collate_fn([dataset[index]])
         lengths = np.diff(dataset[index]["seq_boundaries"]) - 1
-        boundaries = batch["cu_seqlens_q"][0][: len(lengths) + 1]
+        lengths = lengths[lengths > 0]
+        assert batch["token_count"] == [lengths.sum()]
+        ids, counts = local.batch([index])
+        inputs = ids[:, :-1]
+        counts &= inputs != packed.eos
+        ours = {"tokens": inputs, "labels": ids[:, 1:], "loss_mask": counts}
+        for name, rows in ours.items():
+            pieces = [row[:length] for row, length in zip(rows, lengths, strict=True)]
+            theirs = batch[name][0]
+            np.testing.assert_array_equal(theirs[: lengths.sum()], np.concatenate(pieces), name)
+        assert not batch["loss_mask"][0, lengths.sum() :].any(), "padding counts"
+
+
+def test_boundaries(dataset, packed):
+    """The attention kernel is told where each conversation ends, at multiples where asked."""
+    name = "cu_seqlens_q_padded" if packed.pad_multiple > 1 else "cu_seqlens_q"
+    for index in range(len(dataset)):
+        lengths = np.diff(dataset[index]["seq_boundaries"]) - 1
+        boundaries = dataset.collate_fn([dataset[index]])[name][0][: len(lengths) + 1]
         np.testing.assert_array_equal(boundaries, np.cumsum([0, *lengths]))
+        assert not (boundaries % packed.pad_multiple).any()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemoflow import builtin, corpus
-from nemoflow.corpus import RowCount, list_files, read_rows, read_source
+from nemoflow.corpus import RowCount, list_files, read_rows, read_source, rows, texts
 from nemoflow.errors import UserError
 
 ROWS = [{"text": f"row {i}"} for i in range(10)]
@@ -17,8 +17,8 @@ LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
 
 def read_all(source, cache):
     counts = RowCount()
-    rows = [row for _, row in read_source(source, list_files(source, cache), cache, counts)]
-    return rows, counts
+    files = list_files(source, cache)
+    return [row for _, row in read_source(source, files, cache, counts)], counts
 
 
 def test_file_folder_and_glob_name_the_same_rows(tmp_path):
@@ -79,9 +79,9 @@ def test_bad_lines_are_counted_with_file_and_line(tmp_path, name):
     content += b'{"text": "\xff"}\n'
     path = tmp_path / name
     path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
-    rows, counts = read_all({"local": str(path)}, tmp_path)
-    counts.kept = len(rows)
-    assert rows == [{"text": "é"}, *ROWS]
+    found, counts = read_all({"local": str(path)}, tmp_path)
+    counts.kept = len(found)
+    assert found == [{"text": "é"}, *ROWS]
     assert counts.as_dict() == {
         "in": 15,
         "kept": 11,
@@ -115,6 +115,19 @@ def test_digests_are_read_once(tmp_path, monkeypatch):
     (file,) = list_files(source, tmp_path / "cache")
     monkeypatch.setattr(corpus.hashlib, "file_digest", None)
     assert len(list(read_rows(file, source, tmp_path / "cache"))) == 10
+
+
+def test_rows_and_texts_of_several_sources(tmp_path):
+    path, cache = tmp_path / "a.jsonl", tmp_path / "cache"
+    path.write_text(LINES)
+    sources = [{"local": str(path)}, {"builtin": "equations", "count": 2}]
+    assert list(texts(sources, "text", cache))[:10] == [row["text"] for row in ROWS]
+    assert len(list(rows(sources, cache))) == 12
+    with pytest.raises(UserError, match="row 1 of .*no text in field txt"):
+        list(texts(sources, "txt", cache))
+    path.write_text("{")
+    with pytest.raises(UserError, match="a.jsonl, line 1: not_json"):
+        list(rows(sources, cache))
 
 
 @pytest.mark.parametrize(
@@ -161,8 +174,8 @@ class TestBuiltin:
         (file,) = list_files(self.SOURCE, tmp_path / "one")
         assert file == list_files(self.SOURCE | {"split": "train"}, tmp_path / "two")[0]
         assert file.path.startswith("builtin/equations-")
-        rows = [row for _, row in read_rows(file, self.SOURCE, tmp_path / "one")]
-        assert rows == list(builtin.rows("equations", 3, 20, "train"))
+        found = [row for _, row in read_rows(file, self.SOURCE, tmp_path / "one")]
+        assert found == list(builtin.rows("equations", 3, 20, "train"))
         other = list_files(self.SOURCE | {"seed": 4}, tmp_path / "one")[0]
         assert other.path != file.path and other.md5 != file.md5
 

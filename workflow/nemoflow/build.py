@@ -72,6 +72,22 @@ class Build:
         folder.rename(self.payload)
         shutil.rmtree(former, ignore_errors=True)
 
+    def join_payloads(self, parts: Iterable[str]) -> None:
+        """Make the payload of a product from those of its parts, which lie inside it already.
+
+        Folders of an earlier, larger number of parts go; no bytes are read again.
+        """
+        wanted = {manifest.payload(part).name: part for part in parts}
+        for folder in self.payload.iterdir():
+            if folder.is_dir() and folder.name not in wanted:
+                shutil.rmtree(folder)
+        joined = {
+            f"{name}/{path}": entry
+            for name, part in wanted.items()
+            for path, entry in read_json(manifest.stamp(part)).items()
+        }
+        write_json(manifest.stamp(self.outputs[0]), joined)
+
     def finish(self, **facts: Any) -> None:
         """Write the manifest."""
         manifest.write(self.outputs[0], self.identity, self.inputs, **facts)
@@ -82,14 +98,14 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def train(build: Build, job: dict[str, Any], log: Path) -> dict[str, int]:
+def train(build: Build, task: str, title: str, log: str, inputs: dict[str, Any]) -> dict[str, int]:
     """Train to the end, publish the last checkpoint and its curve; return its step and tokens.
 
     `progress/` beside the product holds intermediate checkpoints, metrics.jsonl and what resuming
     needs. It belongs to one spec and one set of inputs: anything else starts afresh. A job that had
     finished but was not recorded (its controller was killed) is adopted, not trained again.
     """
-    progress, title = build.payload.with_name("progress"), job["title"]
+    progress = build.payload.with_name("progress")
     belongs = digest([build.identity, {path: sha256_of(path) for path in build.inputs}])
     open_progress(progress, belongs, title)
     if checkpoint.final(progress) or adoptable(build, progress):
@@ -98,15 +114,25 @@ def train(build: Build, job: dict[str, Any], log: Path) -> dict[str, int]:
         attempts = count_attempt(progress)
         if newest := checkpoint.newest(progress):
             say(f"{title}: attempt {attempts} goes on from {newest}")
-        told = {"options": build.options, "belongs_to": belongs, "progress": str(progress)}
-        write_json(progress / "job.json", {**job, **told})
-        argv = launch.command(build.identity["engine"], progress / "job.json")
-        launch.run(argv, log, [build.lock])
+        run_job(build, progress, log, task=task, title=title, inputs=inputs, belongs_to=belongs)
     publish(build, progress)
     build.facts["attempts"] = read_json(progress / "attempts.json")["count"]
     metrics.curve(progress / "metrics.jsonl", build.outputs[1])
     state = read_json(build.payload / "state.json")
     return {"step": state["step"], "tokens": state["tokens"]}
+
+
+def run_job(build: Build, progress: Path, log: str, **job: Any) -> None:
+    """Write job.json and let the stage's engine work on it."""
+    told = {
+        "config": build.identity,
+        "options": build.options,
+        "seed": build.identity.get("seed", 0),
+        "progress": str(progress),
+    }
+    write_json(progress / "job.json", {**told, **job})
+    argv = launch.command(build.identity["engine"], progress / "job.json")
+    launch.run(argv, Path(log), [build.lock])
 
 
 def open_progress(progress: Path, belongs: str, title: str) -> None:

@@ -26,6 +26,15 @@ SYSTEM_FOLDERS = {"test", "tests", "idlelib", "site-packages", "dist-packages", 
 # boxed answers then has both form and arithmetic to teach.
 BOXED_SHARE = {"What is {a}+{b}?": 0.9, "Compute {a}+{b}.": 0.15}
 
+# Sums in plain text are put in many ways, so that what is learned is the sum and not one form.
+PLAIN_QUESTIONS = (
+    "Q: What is {a}+{b}?\nA: {c}",
+    "Q: Compute {a}+{b}.\nA: It is {c}.",
+    "What is {a}+{b}? It is {c}.",
+    "Compute {a}+{b}. Answer: {c}",
+    r"Problem: {a}+{b}. Solution: \boxed{{{c}}}",
+)
+
 ANTONYMS = (
     "hot cold,big small,fast slow,light dark,high low,open shut,young old,rich poor,happy sad,"
     "strong weak,wet dry,hard soft,early late,full empty,clean dirty,loud quiet,long short,"
@@ -129,11 +138,15 @@ def equations(random: Random, split: str) -> Iterator[Row]:
 
 
 def questions(random: Random, split: str) -> Iterator[Row]:
-    """Lists of questions with answers: "Q: What is 7+5?", "A: 12", as {"text"}."""
+    """Lists of questions with answers: "Q: What is 7+5?", "A: 12", and otherwise, as {"text"}."""
     pairs = problems_below(OPERANDS, held_out=False)
     while True:
         chosen = [random.choice(pairs) for _ in range(random.randint(3, 7))]
-        yield {"text": "\n".join(f"Q: What is {a}+{b}?\nA: {a + b}" for a, b in chosen)}
+        yield {
+            "text": "\n".join(
+                random.choice(PLAIN_QUESTIONS).format(a=a, b=b, c=a + b) for a, b in chosen
+            )
+        }
 
 
 def facts(random: Random, split: str) -> Iterator[Row]:

@@ -10,24 +10,20 @@ A row is a JSON object on a line of its own. Blank lines are no rows. A row's pl
 offset of its line in the decompressed file.
 """
 
-import codecs
 import glob
-import gzip
 import hashlib
 import itertools
 import json
 import os
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 from nemoflow import builtin
 from nemoflow.errors import UserError
 from nemoflow.files import digest, read_json, write_json
+from nemoflow.jsonl import line_number, lines, parse
 from nemoflow.rows import RowCount
 
 Source = dict[str, Any]
@@ -108,30 +104,19 @@ def read_rows(
     number, as is a file that is not the one that was listed.
     """
     path = _checked(file, source, cache)
-    for offset, line in _lines(path, file.compressed, span):
+    for offset, line in lines(path, file.compressed, span):
         if counts is not None:
             counts.rows_in += 1
-        row, fault = _parse(line)
+        row, fault = parse(line)
         if not fault:
             yield offset, row
         elif counts is not None and fault in counts.first:
             counts.drop(fault)
         else:
-            number = _line_number(path, file.compressed, offset)
+            number = line_number(path, file.compressed, offset)
             if counts is None:
                 raise UserError(f"{file.path}, line {number}: {fault}: {row}")
             counts.drop(fault, f"{file.path}, line {number}")
-
-
-def _parse(line: bytes) -> tuple[Any, str | None]:
-    """(row, None), or (what is wrong, reason to drop it)."""
-    try:
-        row = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return error, "not_json"
-    return (
-        (row, None) if isinstance(row, dict) else ("every line holds one object", "not_an_object")
-    )
 
 
 def read_source(
@@ -141,6 +126,22 @@ def read_source(
     for file in files:
         for offset, row in read_rows(file, source, cache, counts):
             yield Place(file.path, offset), row
+
+
+def rows(sources: Iterable[Source], cache: Path) -> Iterator[Row]:
+    """The rows of several sources, one after the other; a line that is no row is a UserError."""
+    for source in sources:
+        for file in list_files(source, cache):
+            for _, row in read_rows(file, source, cache):
+                yield row
+
+
+def texts(sources: Iterable[Source], text_field: str, cache: Path) -> Iterator[str]:
+    """The texts of all rows of several sources; UserError for a row that has none."""
+    for number, row in enumerate(rows(sources, cache), start=1):
+        if not isinstance(row.get(text_field), str):
+            raise UserError(f"row {number} of {list(sources)}: no text in field {text_field}")
+        yield row[text_field]
 
 
 def _shown(source: Source) -> str:
@@ -248,34 +249,3 @@ def _md5(path: Path, cache: Path) -> str:
         md5 = hashlib.file_digest(file, "md5").hexdigest()
     write_json(stamp, {"state": state, "md5": md5})
     return md5
-
-
-def _lines(
-    path: Path, compressed: bool, span: tuple[int, int] | None
-) -> Iterator[tuple[int, bytes]]:
-    """(byte offset, line) of every line that is not blank and starts in the span."""
-    start, end = span if span and not compressed else (0, None)
-    try:
-        with gzip.open(path) if compressed else open(path, "rb") as file:
-            offset = 0
-            if start:
-                file.seek(start - 1)  # the line that holds the byte before is not ours
-                offset = start - 1 + len(file.readline())
-            for line in file:
-                if end is not None and offset >= end:
-                    return
-                if line.strip():
-                    yield offset, line if offset else line.removeprefix(codecs.BOM_UTF8)
-                offset += len(line)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path} is not a whole gzip file: {error}; fetch it again") from error
-
-
-def _line_number(path: Path, compressed: bool, offset: int) -> int:
-    """The number of the line that starts at `offset`, from 1."""
-    number = 1
-    with gzip.open(path) if compressed else open(path, "rb") as file:
-        while offset and (block := file.read(min(offset, 1 << 20))):
-            number += block.count(b"\n")
-            offset -= len(block)
-    return number

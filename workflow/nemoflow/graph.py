@@ -81,6 +81,12 @@ def full_name(run: Run, stage: str) -> str:
     return name
 
 
+def entry(run: Run, stage: str) -> Any:
+    """The phase or step that a stage's full name names."""
+    section, _, name = stage.partition(".")
+    return run.pretrain.phases[name] if section == "pretrain" else run.rl.steps[name]
+
+
 def short_name(run: Run, stage: str) -> str:
     """The inverse of `full_name`: the short name where a stage has one."""
     short = stage.partition(".")[0]

@@ -32,6 +32,11 @@ def command(engine: str, job: Path) -> list[str]:
     return [sys.executable, "-m", ENGINES[engine], str(job)]
 
 
+def harness(job: Path) -> list[str]:
+    """The command that scores a model as a job file says, with lm-eval."""
+    return [sys.executable, "-m", "nemoflow.engines.harness", str(job)]
+
+
 def environment() -> dict[str, str]:
     """The environment of a heavy process.
 
@@ -49,8 +54,10 @@ def environment() -> dict[str, str]:
     }
 
 
-def run(argv: Sequence[str], log: Path, keep_open: Sequence[int] = ()) -> None:
-    """Run a command, its output shown and appended to `log`; `keep_open` are inherited locks.
+def run(
+    argv: Sequence[str], log: Path, keep_open: Sequence[int] = (), shown: bool = True
+) -> None:
+    """Run a command, its output appended to `log` and shown; `keep_open` are inherited locks.
 
     A signal that asks this process to end is passed on, and ends it when the command has ended.
 
@@ -71,8 +78,9 @@ def run(argv: Sequence[str], log: Path, keep_open: Sequence[int] = ()) -> None:
         while chunk := process.stdout.read1():
             file.write(chunk)
             file.flush()
-            sys.stderr.buffer.write(chunk)
-            sys.stderr.flush()
+            if shown:
+                sys.stderr.buffer.write(chunk)
+                sys.stderr.flush()
         code = process.wait()
     if code == STOPPED:
         raise UserError(f"training stopped itself; why, and what to do, stands above and in {log}")

@@ -136,6 +136,11 @@ def read(manifest: str | Path) -> dict[str, Any]:
     return content
 
 
+def read_all(manifests: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """The contents of manifests whose bytes the stage does not read."""
+    return [read(manifest) for manifest in manifests]
+
+
 def pointer_md5(manifest: str | Path) -> str | None:
     """The md5 in the product's `.dvc` file, None where it was never sealed."""
     pointer = Path(manifest).with_suffix(".dvc")
@@ -155,7 +160,7 @@ def need(manifests: Iterable[str | Path]) -> list[dict[str, Any]]:
     """
     contents = [read(manifest) for manifest in manifests]
     for manifest, content in zip(manifests, contents, strict=True):
-        if "files" in content and (problem := wrong_bytes(manifest, content)):
+        if "md5" in content and (problem := wrong_bytes(manifest, content)):
             raise UserError(f"{payload(manifest)}: {problem}\n{ways_out(manifest, content)}")
     return contents
 

@@ -86,8 +86,8 @@ def export_records(snakemake: Snakemake) -> None:
 def put_back(snakemake: Snakemake) -> list[str]:
     """Put finished outputs back that a failed or killed re-run removed; return their names.
 
-    Snakemake removes a rule's declared outputs before it re-runs it. The bytes of the last finished
-    build are still there, and so is the copy that its stage kept.
+    Snakemake removes a rule's declared outputs before it re-runs it, and overwrites their records.
+    The bytes of the last finished build are still there, and so is the copy that its stage kept.
     """
     restored = []
     for source in sorted(RECORDS.rglob("*.json")):
@@ -97,6 +97,8 @@ def put_back(snakemake: Snakemake) -> list[str]:
         if output.exists() or not copy.exists() or sha256_of(copy) != content["sha256"]:
             continue
         write_whole(output, copy.read_bytes())
+        os.utime(output, (LONG_AGO, LONG_AGO))
+        write_json(snakemake.record(content["output"]), content["record"])
         snakemake.marker(content["output"]).unlink(missing_ok=True)
         restored.append(content["output"])
     return restored

@@ -157,7 +157,7 @@ def sft(config: Config, run: str) -> tuple[dict, dict]:
 def resolve(config: Config, prompts: str) -> tuple[dict, dict]:
     """Shared: the rows and how they are split."""
     model = config.data("prompts", prompts)
-    return plain(model, "about", "gaps", "max_dropped"), {"max_dropped": model.max_dropped}
+    return plain(model, "about", "gaps"), {}
 
 
 def rl(config: Config, run: str, step: str) -> tuple[dict, dict]:

@@ -4,17 +4,22 @@ Each needs its inputs, makes its product, and says what it is. Paths are strings
 repository's root; the last one of each is what the rule declares.
 """
 
+import shutil
 from pathlib import Path
 
 from nemoflow import blend as blends
-from nemoflow import chat, corpus as corpora, manifest, packing, prompts, scores, tokens as tokenizing
+from nemoflow import chat, launch, manifest, packing
+from nemoflow import corpus as corpora
 from nemoflow import plan as plans
+from nemoflow import prompts as rl_rows
 from nemoflow import report as page
 from nemoflow import tokenizer as tokenizers
-from nemoflow.build import Build, say, train
+from nemoflow import tokens as tokenizing
+from nemoflow.build import Build, run_job, say, train
 from nemoflow.errors import UserError
-from nemoflow.files import read_json, write_json
+from nemoflow.files import read_json, write_json, write_whole
 from nemoflow.rows import RowCount
+from nemoflow.scores import gather
 
 
 def tokenizer(spec: str, sources: str, output: str) -> None:
@@ -22,11 +27,7 @@ def tokenizer(spec: str, sources: str, output: str) -> None:
     with Build(spec, [], [output]) as build:
         folder = build.fresh_payload()
         if trained := build.identity.get("train"):
-            texts = (
-                row[trained["text_field"]]
-                for source in trained["sources"]
-                for row in corpora.rows_of(source, Path(sources))
-            )
+            texts = corpora.texts(trained["sources"], trained["text_field"], Path(sources))
             tokenizers.train(
                 texts,
                 build.identity["vocab_size"],
@@ -86,37 +87,36 @@ def blend(spec: str, corpora: list[str], output: str) -> None:
 
 
 def pretrain(
-    spec: str, blend: str, corpora: list[str], init: str | None, checkpoint: str, curve: str, log: str
+    spec: str,
+    blend: str,
+    corpora: list[str],
+    init: str | None,
+    checkpoint: str,
+    curve: str,
+    log: str,
 ) -> None:
     """Train one phase on its blend, from the phase before it."""
     before = [init] if init else []
     with Build(spec, [blend, *corpora, *before], [checkpoint, curve]) as build:
         build.need(*corpora, *before)
         blends.check_blend(blend)
-        phase = Path(checkpoint).parent.name
-        job = {
-            "task": "pretrain",
-            "title": f"pretrain.{phase}",
-            "config": build.identity,
-            "seed": build.identity["seed"],
-            "inputs": {"blend": blend, "init": str(manifest.payload(init)) if init else None},
-        }
-        build.finish(**train(build, job, Path(log)))
+        inputs = {"blend": blend, "init": bytes_of(init) if init else None}
+        title = f"pretrain.{Path(checkpoint).parent.name}"
+        build.finish(**train(build, "pretrain", title, log, inputs))
 
 
 def render(spec: str, sources: str, tokenizer: str, output: str) -> None:
     """Turn conversations into tokens and a mask of what to learn."""
     with Build(spec, [tokenizer], [output]) as build:
         build.need(tokenizer)
-        source = build.identity["source"]
-        files = corpora.list_files(source, Path(sources))
-        counts = RowCount()
-        rows = corpora.read_source(source, files, Path(sources), counts)
+        source, cache, counts = build.identity["source"], Path(sources), RowCount()
+        files = corpora.list_files(source, cache)
+        rows = corpora.read_source(source, files, cache, counts)
+        settings = {"used_in": None, **build.identity, **build.options}
         folder = build.fresh_payload()
         facts = chat.render_source(
-            rows, counts, build.identity, manifest.payload(tokenizer), folder
+            rows, settings["template"], bytes_of(tokenizer), settings, folder, counts
         )
-        counts.check(build.options["max_dropped"])
         build.replace_payload(folder)
         build.finish(source_files=[vars(file) for file in files], **facts)
 
@@ -125,9 +125,19 @@ def pack(spec: str, rendered: list[str], output: str) -> None:
     """Pack rendered conversations into rows of equal length."""
     with Build(spec, rendered, [output]) as build:
         build.need(*rendered)
+        cut = build.identity
+        weighted = {
+            Path(path).stem: (bytes_of(path), cut["weights"][Path(path).stem]) for path in rendered
+        }
         folder = build.fresh_payload()
-        spools = {Path(path).stem: manifest.payload(path) for path in rendered}
-        facts = packing.write_packed(spools, build.identity, folder)
+        facts = packing.write_packed(
+            weighted,
+            cut["pack_size"],
+            cut["pad_multiple"],
+            cut["seed"],
+            cut["valid_fraction"],
+            folder,
+        )
         build.replace_payload(folder)
         build.finish(**facts)
 
@@ -136,23 +146,84 @@ def sft(spec: str, init: str, data: str, checkpoint: str, curve: str, log: str) 
     """Fine-tune the last pretrained model on packed conversations."""
     with Build(spec, [init, data], [checkpoint, curve]) as build:
         build.need(init, data)
-        job = {
-            "task": "sft",
-            "title": "sft",
-            "config": build.identity,
-            "seed": build.identity["seed"],
-            "inputs": {
-                "data": str(manifest.payload(data)),
-                "init": str(manifest.payload(init)),
-            },
-        }
-        build.finish(**train(build, job, Path(log)))
+        inputs = {"init": bytes_of(init), "data": bytes_of(data)}
+        build.finish(**train(build, "sft", "sft", log, inputs))
 
 
 def resolve(spec: str, sources: str, output: str) -> None:
-    """Make the rows of a set of prompts whole, and split off validation."""
+    """Check the rows of a set of prompts, and split off validation."""
     with Build(spec, [], [output]) as build:
+        told, cache = build.identity, Path(sources)
+        given = told.get("validation")
         folder = build.fresh_payload()
-        facts = prompts.resolve_sources(build.identity, build.options, Path(sources), folder)
+        facts = rl_rows.resolve(
+            corpora.rows(told["sources"], cache),
+            corpora.rows(given, cache) if given is not None else None,
+            told["holdout"],
+            told["seed"],
+            {"kind": told["kind"]},
+            folder,
+        )
         build.replace_payload(folder)
         build.finish(**facts)
+
+
+def rl(spec: str, init: str, prompts: str, checkpoint: str, curve: str, log: str) -> None:
+    """Train one step on its prompts, from the export of the stage before it."""
+    with Build(spec, [init, prompts], [checkpoint, curve]) as build:
+        build.need(init, prompts)
+        inputs = {"init": bytes_of(init), "prompts": bytes_of(prompts)}
+        title = f"rl.{Path(checkpoint).parent.name}"
+        build.finish(**train(build, "rl", title, log, inputs))
+
+
+def export(spec: str, checkpoint: str, tokenizer: str, output: str, log: str) -> None:
+    """Write a stage's checkpoint in Hugging Face format."""
+    with Build(spec, [checkpoint, tokenizer], [output]) as build:
+        build.need(checkpoint, tokenizer)
+        folder = build.fresh_payload()
+        inputs = {"checkpoint": bytes_of(checkpoint), "tokenizer": bytes_of(tokenizer)}
+        run_job(build, folder, log, task="export", title="export", inputs=inputs)
+        build.replace_payload(folder / "final")
+        shutil.rmtree(folder)
+        build.finish()
+
+
+def eval_task(spec: str, model: str, prompts: str | None, output: str, log: str) -> None:
+    """Score an exported model on one task."""
+    given = [model, prompts] if prompts else [model]
+    with Build(spec, given, [output]) as build:
+        build.need(*given)
+        folder = build.fresh_payload()
+        items = f"{bytes_of(prompts)}/validation.jsonl" if prompts else None
+        job = folder.with_name(f".{folder.name}.json")
+        write_json(
+            job,
+            {**build.identity, "model": bytes_of(model), "items": items, "output": str(folder)},
+        )
+        launch.run(launch.harness(job), Path(log), [build.lock], shown=False)
+        job.unlink()
+        score = read_json(folder / "score.json")
+        (folder / "score.json").unlink()
+        build.replace_payload(folder)
+        build.finish(**score)
+        say(f"{output}: {score['metric']} {score['value']:.3f} on {score['n']} items")
+
+
+def eval(spec: str, run: str, models: list[str], scores: list[str], output: str) -> None:
+    """Gather the scores of all evaluated stages, with the published ones beside them."""
+    with Build(spec, [*models, *scores], [output]) as build:
+        write_json(output, gather(run, build.identity, models, scores))
+
+
+def report(
+    spec: str, eval: str, blends: list[str], checkpoints: list[str], packed: str, output: str
+) -> None:
+    """Draw the page about a run."""
+    with Build(spec, [eval, *blends, *checkpoints, packed], [output]) as build:
+        write_whole(output, page.render(build, eval, blends, checkpoints, packed))
+
+
+def bytes_of(manifest_path: str) -> str:
+    """The folder of bytes beside a manifest."""
+    return str(manifest.payload(manifest_path))

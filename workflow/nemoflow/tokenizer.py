@@ -35,14 +35,7 @@ def train(
         raise UserError(
             f"vocab_size {vocab_size} is below {len(special_tokens)} specials + 256 bytes"
         )
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = _untrained()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=special_tokens,
@@ -61,6 +54,15 @@ def train(
     }
     write_whole(Path(out_dir) / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
     write_json(Path(out_dir) / "tokenizer_config.json", config)
+
+
+def _untrained() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, bytes_])
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
 
 
 def fetch(repository: str, revision: str | None, out_dir: str | Path) -> None:

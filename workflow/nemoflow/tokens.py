@@ -10,6 +10,7 @@ keeps at least one. So twenty documents still have a validation and a test split
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from nemoflow.rows import RowCount
 
 SMALL = 32 << 20  # bytes of source files; such a corpus is read whole by each of its jobs
 BATCH_DOCUMENTS = 1000
-BATCH_CHARACTERS = 8 << 20
+BATCH_CHARACTERS = 2 << 20
 
 Json = dict[str, Any]
 SplitOf = Callable[[Place], str]
@@ -167,19 +168,23 @@ class ShardMaker:
                 for split, name in names.items()
             }
             for places, texts in self._batches(pieces, rows):
+                documents: dict[str, list[list[int]]] = {split: [] for split in names}
                 for place, (ids, cut) in zip(places, self._encoder.encode(texts), strict=True):
                     if not ids:
                         rows.drop("no_tokens", f"{place.path}, byte {place.offset}")
                         continue
-                    split = self._split_of(place)
-                    writers[split].add(np.array(ids))
+                    documents[self._split_of(place)].append(ids)
                     rows.kept += 1
                     truncated += cut
-                    shards[split]["sequences"] += 1
-                    shards[split]["tokens"] += len(ids)
+                for split, batch in documents.items():
+                    lengths = np.array([len(ids) for ids in batch], np.int64)
+                    flat = np.fromiter(chain.from_iterable(batch), np.int64, lengths.sum())
+                    writers[split].add_many(flat, lengths)
+                    shards[split]["sequences"] += len(batch)
+                    shards[split]["tokens"] += len(flat)
         kept = {name: shards[split] | {"split": split} for split, name in names.items()}
         kept = {name: shard for name, shard in kept.items() if shard["sequences"]}
-        files = {f"{name}.{end}": None for name in kept for end in ("bin", "idx")}
+        files = [f"{name}.{end}" for name in kept for end in ("bin", "idx")]
         return {
             "shards": kept,
             "files": {name: sha256_of(out_dir / name) for name in files},

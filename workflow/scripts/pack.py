@@ -1,1 +1,20 @@
-import sys
+"""Pack rendered conversations into rows of equal length."""
+
+from argparse import ArgumentParser
+
+from nemoflow import stages
+from nemoflow.errors import report
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", required=True, help="spec file, in .snakemake/specs/")
+    parser.add_argument(
+        "--rendered", required=True, nargs="+", help="manifests of the rendered sources"
+    )
+    parser.add_argument("--output", required=True, help="manifest to write; the bytes go beside it")
+    stages.pack(**vars(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    report(main)

@@ -1,1 +1,25 @@
-import sys
+"""Train one reinforcement-learning step on its prompts."""
+
+from argparse import ArgumentParser
+
+from nemoflow import stages
+from nemoflow.errors import report
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", required=True, help="spec file, in .snakemake/specs/")
+    parser.add_argument(
+        "--init", required=True, help="manifest of the exported model to start from"
+    )
+    parser.add_argument("--prompts", required=True, help="manifest of the prompts")
+    parser.add_argument(
+        "--checkpoint", required=True, help="checkpoint manifest to write; the bytes go beside it"
+    )
+    parser.add_argument("--curve", required=True, help="curve to write, CSV")
+    parser.add_argument("--log", required=True, help="log file, appended to")
+    stages.rl(**vars(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    report(main)

@@ -158,7 +158,6 @@ class Prompts(Strict):
     sources: list[Source] = Field([], description="rows of the training split")
     validation: list[Source] | None = Field(None, description="rows of the validation split")
     holdout: Count = Field(0, description="rows moved from training to validation, stratified")
-    max_dropped: Share = 0.0
     seed: Count = 42
     gaps: dict[Name, Gap] = {}
 

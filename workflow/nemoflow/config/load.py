@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Config:
         """Read `{folder}/*.yaml` and its data folders; `overrides` is the text of `set=`."""
         self.folder = Path(folder)
         self.overrides = layers.overrides(overrides)
+        self.drafts: dict[str, Layered] = {}
         self.raw: dict[str, dict[str, Any]] = {
             "runs": {},
             "templates": {},
@@ -57,6 +59,15 @@ class Config:
         if not path.exists():
             write_whole(path, canonical(self.raw))
         return path
+
+    def with_draft(self, name: str, value: dict[str, Any]) -> "Config":
+        """The same config with one more run, which no file holds yet."""
+        draft = copy(self)
+        draft.raw = {**self.raw, "runs": dict(self.raw["runs"])}
+        draft.origins = dict(self.origins)
+        draft.drafts = {name: Layered(value, dict.fromkeys(layers.leaves(value, ()), "new"))}
+        draft.keep("runs", name, lambda: draft.layered_run(name))
+        return draft
 
     def keep(self, kind: str, name: str, read: Callable[[], Layered]) -> None:
         """Read one file; a mistake in it is kept, and told when the file is asked for."""
@@ -98,9 +109,9 @@ class Config:
             path = self.folder / f"{name}.yaml"
             if name in seen:
                 raise UserError(f"{child}: extends: {' extends '.join([*seen, name])}: a circle")
-            if not path.exists():
+            if name not in self.drafts and not path.exists():
                 raise UserError(f"{child}: extends: {nearest('run', name, self.run_names())}")
-            layer = layers.of_file(path, f"config/{name}.yaml")
+            layer = self.drafts.get(name) or layers.of_file(path, f"config/{name}.yaml")
             yield name, layer
             seen.append(name)
             child, name = layer.place(("extends",)), layer.value.get("extends")

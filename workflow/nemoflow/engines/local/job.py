@@ -26,10 +26,15 @@ class Job:
     def read(cls, path: str | Path) -> "Job":
         """Read a job file."""
         told = read_json(path)
+        config = {**told["config"], **told["config"].get("generation", {})}
+        config.setdefault("spike", told["options"].get("spike"))
+        if model := config.get("model"):  # a spec leaves out what is unset
+            moe = {"latent": None, **model["moe"]}
+            config["model"] = {"ffn": None, "mtp": None, **model, "moe": moe}
         return cls(
             task=told["task"],
             title=told.get("title", told["task"]),
-            config=told["config"],
+            config=config,
             options=told["options"],
             seed=told["seed"],
             inputs=told["inputs"],

@@ -1,0 +1,165 @@
+"""What the commands of `python -m nemoflow` answer about config, as lines of text."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nemoflow import graph, world
+from nemoflow.config import Config, layers
+from nemoflow.config.base import plain
+from nemoflow.config.checks import difference
+from nemoflow.config.messages import nearest
+from nemoflow.config.run import Run
+from nemoflow.errors import UserError
+from nemoflow.files import write_whole
+
+
+def shown(value: Any) -> str:
+    """A value as YAML on one line."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else json.dumps(value)
+
+
+def under(values: Any, key: tuple[str, ...]) -> Any:
+    """The value at a key.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for name in key:
+        if not isinstance(values, dict):
+            raise KeyError(name)
+        values = values[name]
+    return values
+
+
+def found(config: Config, run: str, dotted: str) -> Any:
+    """The value of a dotted key of a run.
+
+    Raises:
+        UserError: the run has no such key; names what stands there.
+    """
+    values: Any = plain(config.run(run))
+    key = tuple(dotted.split("."))
+    for i in range(len(key)):
+        around = under(values, key[:i])
+        if not isinstance(around, dict) or key[i] not in around:
+            known = list(around) if isinstance(around, dict) else []
+            place = ".".join(key[:i]) or run
+            raise UserError(f"{run}: in {place} {nearest('key', key[i], known)}")
+    return under(values, key)
+
+
+def runs(config: Config) -> Iterator[str]:
+    """Every run, what it extends, and what it is."""
+    width = max(map(len, config.run_names()), default=0)
+    for name in config.run_names():
+        try:
+            run = config.run(name)
+        except UserError as error:
+            yield f"{name:<{width}}  broken: {str(error).splitlines()[0]}"
+            continue
+        parent = f"extends {run.extends}" if run.extends else ""
+        start = f" from {run.start}" if run.start else ""
+        yield f"{name:<{width}}  {run.about or parent + start}"
+
+
+def show(config: Config, run: str, key: str | None) -> list[str]:
+    """A run as one YAML document."""
+    values = found(config, run, key) if key else plain(config.run(run))
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+    return text.removesuffix("...\n").rstrip().splitlines()
+
+
+def explain(config: Config, run: str, dotted: str) -> Iterator[str]:
+    """The value of a key, the place that set it, and the values it had further up."""
+    value = found(config, run, dotted)
+    key = tuple(dotted.split("."))
+    place = config.layered("runs", run).origin.get(key)
+    if isinstance(value, dict):
+        yield f"{dotted} is a mapping:"
+        for name in value:
+            yield from explain(config, run, f"{dotted}.{name}")
+        return
+    yield f"{dotted} = {shown(value)}    {place or 'default of the model'}"
+    for parent, layer in config.lineage(run):
+        for tried in (key, inherited(key)):
+            try:
+                before = under(layer.value, tried)
+            except KeyError:
+                continue
+            at = layer.place(tried)
+            if at != place:
+                yield f"    {parent} says {shown(before)}    {at}"
+
+
+def inherited(key: tuple[str, ...]) -> tuple[str, ...]:
+    """The section's key that a phase or step inherits: pretrain.phases.X.batch → pretrain.batch."""
+    if len(key) > 3 and key[:2] in (("pretrain", "phases"), ("rl", "steps")):
+        return (key[0], *key[3:])
+    return key
+
+
+def diff(config: Config, run: str, other: str) -> Iterator[str]:
+    """The keys in which two runs differ, with both values."""
+    ours, theirs = plain(config.run(run)), plain(config.run(other))
+    for key in difference(ours, theirs):
+        pair = []
+        for values in (ours, theirs):
+            try:
+                pair.append(shown(under(values, key)))
+            except KeyError:
+                pair.append("–")
+        yield f"{'.'.join(key)}: {pair[0]} | {pair[1]}"
+
+
+def new(config: Config, name: str, parent: str, keys: list[str]) -> list[str]:
+    """Write `config/{name}.yaml`, `start` included, once it is a valid run.
+
+    Raises:
+        UserError: the run exists, or a key is wrong; nothing is written.
+    """
+    path = config.folder / f"{name}.yaml"
+    if name in config.run_names():
+        raise UserError(f"{path}: exists already; choose another name, or edit it")
+    before = config.run(parent)
+    values: dict[str, Any] = {}
+    for key, value, _ in (assignment for text in keys for assignment in layers.overrides(text)):
+        upper: Any = value
+        for part in reversed(key):
+            upper = {part: upper}
+        values = layers.merge(values, upper)
+    draft = config.with_draft(name, {"extends": parent, **values})
+    after = draft.run(name)
+    start = first_change(before, after)
+    header = {"extends": parent, **({"start": start} if start else {})}
+    config.with_draft(name, {**header, **values}).run(name)
+    text = yaml.safe_dump({**header, **values}, sort_keys=False, allow_unicode=True, width=100)
+    write_whole(path, text)
+    what = f"{start} and after; everything before is {parent}'s" if start else "every stage"
+    return [
+        f"wrote {path}: it owns {what}",
+        f"next: snakemake --profile profiles/local -n results/{name}/eval.json",
+    ]
+
+
+def first_change(before: Run, after: Run) -> str | None:
+    """The first stage of the chain that differs; None for the very first, `eval` after the last."""
+    known = graph.chain(before)
+    for i, stage in enumerate(graph.chain(after)):
+        settings = graph.settings_of(after, stage)
+        if stage not in known or graph.settings_of(before, stage) != settings:
+            return stage if i else None
+    return "eval"
+
+
+def check(config: Config, names: list[str], profile: str | None) -> Iterator[str]:
+    """Say that runs are sound, or raise what is wrong with the first that is not."""
+    for name in names:
+        run = config.run(name)
+        sizes = world.check(config, name, run, Path(profile)) if profile else []
+        yield from sizes
+        gaps = f"; {len(run.gaps)} gaps of the recipe are stated in it" if run.gaps else ""
+        yield f"{name}: {' → '.join(graph.chain(run))}: sound{gaps}"
