@@ -1,4 +1,4 @@
-"""The local engine: NemotronH of transformers and plain PyTorch loops, on a CPU or one GPU.
+"""The local engine: NemotronH of transformers and plain PyTorch loops, on a CPU.
 
 Pretraining, supervised fine-tuning, GRPO and export of tiny models of the recipes' architecture.
 `python -m nemoflow.engines.local JOB.json` runs one job. It reads what the cluster engines read

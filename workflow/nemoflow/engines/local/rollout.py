@@ -33,33 +33,13 @@ def sample(
     end: int,
     generator: torch.Generator,
 ) -> Rollouts:
-    """Draw `generations` completions of each left-padded prompt (int64 [prompts, length]).
-
-    The prompts run once; their cache is then repeated for each generation.
-    """
-    cache = DynamicCache(config=network.config)
-    output = network(
-        input_ids=prompts,
-        attention_mask=attention,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    logits = output.logits[:, -1].repeat_interleave(generations, 0)
-    cache.reorder_cache(torch.arange(len(prompts)).repeat_interleave(generations))
+    """Draw `generations` completions of each left-padded prompt (int64 [prompts, length])."""
+    cache, logits = prefill(network, prompts, attention, generations)
     tokens = prompts.repeat_interleave(generations, 0)
     attention = attention.repeat_interleave(generations, 0)
     alive = torch.ones(len(tokens), dtype=torch.bool)
     counted, logprobs = [], []
-    for position in range(max_new_tokens):
-        if position:
-            output = network(
-                input_ids=tokens[:, -1:],
-                attention_mask=attention,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits = output.logits[:, -1]
+    while True:
         distribution = (logits / temperature).log_softmax(-1)
         drawn = torch.multinomial(distribution.exp(), 1, generator=generator)
         counted.append(alive)
@@ -67,9 +47,29 @@ def sample(
         tokens = torch.cat([tokens, drawn], 1)
         attention = torch.cat([attention, alive[:, None].to(attention.dtype)], 1)
         alive = alive & (drawn.squeeze(1) != end)
-        if not alive.any():
+        if len(counted) == max_new_tokens or not alive.any():
             break
+        logits = network(
+            input_ids=drawn, attention_mask=attention, past_key_values=cache, use_cache=True
+        ).logits[:, -1]
     return Rollouts(tokens, attention, torch.stack(counted, 1), torch.stack(logprobs, 1))
+
+
+def prefill(
+    network: NemotronH, prompts: torch.Tensor, attention: torch.Tensor, generations: int
+) -> tuple[DynamicCache, torch.Tensor]:
+    """Run each prompt once; its cache and last logits, repeated for each generation."""
+    cache = DynamicCache(config=network.config)
+    logits = network(
+        input_ids=prompts,
+        attention_mask=attention,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[:, -1]
+    repeats = torch.arange(len(prompts)).repeat_interleave(generations)
+    cache.reorder_cache(repeats)
+    return cache, logits[repeats]
 
 
 def logprobs_of(network: NemotronH, rollouts: Rollouts, temperature: float) -> torch.Tensor:

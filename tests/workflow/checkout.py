@@ -1,0 +1,126 @@
+"""A checkout of the product in a folder of its own, as a user's clone: edited, run, killed."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CODE = ("Snakefile", "rules", "config", "workflow", "profiles", "pyproject.toml", ".gitignore")
+SMALLEST = ROOT / "tests" / "data" / "config"
+TARGET = "results/micro/eval.json"
+
+
+class Checkout:
+    """Commands in a folder that holds the product's code and, perhaps, results."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @classmethod
+    def fresh(cls, folder: Path) -> "Checkout":
+        """The product's code with the micro run's config, nothing built."""
+        for name in CODE:
+            source = ROOT / name
+            copy = shutil.copytree if source.is_dir() else shutil.copy2
+            ignore = {"ignore": shutil.ignore_patterns("__pycache__")} if source.is_dir() else {}
+            folder.mkdir(parents=True, exist_ok=True)
+            copy(source, folder / name, **ignore)
+        shutil.copytree(SMALLEST, folder / "config", dirs_exist_ok=True)
+        return cls(folder)
+
+    def copy(self, folder: Path) -> "Checkout":
+        """The same checkout, results and all, in another folder."""
+        shutil.copytree(self.folder, folder, symlinks=True, dirs_exist_ok=True)
+        return Checkout(folder)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This checkout's own code, whatever is installed."""
+        return {
+            **os.environ,
+            "PYTHONPATH": str(self.folder / "workflow"),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+
+    def run(self, *command: str, check: bool = False) -> subprocess.CompletedProcess:
+        """Run a command in the checkout; stderr comes with stdout."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert not check or done.returncode == 0, done.stdout
+        return done
+
+    def start(self, *command: str) -> subprocess.Popen:
+        """Start a command in a process group of its own, output into `output.txt`."""
+        with open(self.folder / "output.txt", "ab") as output:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def snakemake(self, *arguments: str, profile: str = "profiles/local") -> list[str]:
+        """The command line of Snakemake; targets go last, behind `--`."""
+        return [sys.executable, "-m", "snakemake", "--profile", profile, *arguments]
+
+    def build(self, *targets: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Build targets."""
+        return self.run(*self.snakemake("--", *(targets or (TARGET,))), check=check)
+
+    def planned(self, *targets: str, overrides: str | None = None) -> Counter:
+        """How many jobs of each rule a dry run plans."""
+        extra = ["--config", f"set={overrides}"] if overrides else []
+        done = self.run(*self.snakemake("-n", *extra, "--", *(targets or (TARGET,))), check=True)
+        rules = re.findall(r"^(?:local)?rule (\w+):$", done.stdout, flags=re.M)
+        return Counter(rules)
+
+    def nemoflow(self, *arguments: str, check: bool = True) -> str:
+        """What `python -m nemoflow` prints."""
+        return self.run(sys.executable, "-m", "nemoflow", *arguments, check=check).stdout
+
+    def edit(self, path: str, before: str, after: str) -> None:
+        """Replace a text that stands in a file exactly once."""
+        text = (self.folder / path).read_text()
+        assert text.count(before) == 1, f"{before!r} stands {text.count(before)} times in {path}"
+        (self.folder / path).write_text(text.replace(before, after))
+
+    def json(self, path: str):
+        """The content of a JSON file."""
+        return json.loads((self.folder / path).read_text())
+
+    def git(self, *arguments: str) -> str:
+        """Run git as somebody."""
+        named = ["-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "gc.auto=0"]
+        return self.run("git", *named, *arguments, check=True).stdout
+
+    def commit_all(self) -> None:
+        """Commit everything that is not ignored, in a repository made when missing."""
+        if not (self.folder / ".git").exists():
+            self.git("init", "--quiet", "--initial-branch=main")
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message=results")
+
+    def products(self) -> dict[str, bytes]:
+        """Every file under results/ and provenance/ that two equal builds share, byte for byte."""
+        found = {}
+        for root in ("results", "provenance/records"):
+            for path in sorted((self.folder / root).rglob("*")):
+                name = path.relative_to(self.folder).as_posix()
+                skipped = "/progress/" in name or "/logs/" in name or name.endswith(".html")
+                hidden = path.name.startswith(".") or "/." in name
+                if path.is_file() and not skipped and not hidden:
+                    found[name] = path.read_bytes()
+        return found

@@ -1,0 +1,114 @@
+"""Killed at any moment, the same command carries on, and ends in the very same bytes."""
+
+import os
+import random
+import signal
+import time
+
+import psutil
+import pytest
+
+from workflow.checkout import TARGET, Checkout
+
+
+def processes(checkout: Checkout, word: str) -> list[psutil.Process]:
+    """The processes at work in a checkout whose command line holds a word."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(checkout.folder) and word in " ".join(process.cmdline()):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def kill(checkout: Checkout, controller, mode: str) -> None:
+    """Kill -9 the trainer alone, the controller alone, or everything."""
+    if mode == "trainer":
+        for process in processes(checkout, "nemoflow.engines")[:1]:
+            process.kill()
+    elif mode == "controller":
+        controller.kill()
+    else:
+        os.killpg(controller.pid, signal.SIGKILL)
+
+
+def build_with_kills(checkout: Checkout, moments: random.Random, modes: list[str], longest: float):
+    """Start the documented command again and again, killing it after random times."""
+    for mode in modes:
+        controller = checkout.start(*checkout.snakemake("--", TARGET))
+        deadline = time.monotonic() + moments.uniform(2, longest)
+        while time.monotonic() < deadline and controller.poll() is None:
+            assert len(processes(checkout, "nemoflow.engines.local")) <= 2
+            time.sleep(0.2)
+        kill(checkout, controller, mode)
+        if mode == "trainer":
+            assert controller.wait(timeout=300) in (0, 1)
+        controller.wait(timeout=300)
+    done = checkout.build(check=False)
+    log = (checkout.folder / "output.txt").read_text() + done.stdout
+    assert done.returncode == 0, log[-5000:]
+    return log
+
+
+def test_kills_leave_no_trace_in_the_products(built, fresh):
+    seed = int(os.environ.get("KILL_SEED", "0"))
+    modes = ["tree", "trainer", "controller", "tree"]
+    log = build_with_kills(fresh, random.Random(seed), modes, longest=25)
+    assert fresh.products() == built.products()
+    assert "LockException" not in log and "IncompleteFiles" not in log
+    assert fresh.planned().total() == 0
+
+
+def test_a_second_job_waits_for_the_orphan_of_a_killed_controller(built, copy):
+    copy.edit("config/micro.yaml", "iterations: 12\n", "iterations: 120\n")
+    copy.edit("config/micro.yaml", "end_iteration: 12}", "end_iteration: 120}")
+    target = "results/micro/sft/checkpoint.json"
+    controller = copy.start(*copy.snakemake("--", target))
+    while not (copy.folder / "results/micro/sft/progress").glob("step_*"):
+        time.sleep(0.2)
+    while not processes(copy, "nemoflow.engines.local"):
+        time.sleep(0.2)
+    controller.kill()
+    controller.wait()
+    orphan = processes(copy, "nemoflow.engines.local")[0]
+    done = copy.build(target)
+    assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
+    assert "waiting for process" in done.stdout and "sft.py" in done.stdout
+    assert "trained before for this very spec" in done.stdout
+    assert copy.json(target)["step"] == 120
+
+
+def test_a_config_edited_while_jobs_wait_does_not_change_them(copy):
+    copy.edit("config/micro.yaml", "end_iteration: 12}", "end_iteration: 12, peak: 5e-4}")
+    target = "results/micro/rl/rlvr1/checkpoint.json"
+    controller = copy.start(*copy.snakemake("--", target))
+    while not processes(copy, "scripts/sft.py"):
+        assert controller.poll() is None, (copy.folder / "output.txt").read_text()
+        time.sleep(0.1)
+    copy.edit("config/micro.yaml", "prompts_per_step: 4", "prompts_per_step: 8")
+    assert controller.wait(timeout=300) == 0
+    assert copy.json(target)["identity"]["prompts_per_step"] == 4
+    words = copy.nemoflow("plan", target)
+    assert "rl.steps.rlvr1.prompts_per_step: 4 → 8" in words and "sft" not in words
+
+
+def test_a_job_of_a_controller_reads_the_frozen_config(copy, monkeypatch):
+    from nemoflow.config.load import FROZEN, current
+
+    monkeypatch.chdir(copy.folder)
+    monkeypatch.delenv(FROZEN, raising=False)
+    planned = current(None, controller=True).run("micro").sft.iterations
+    copy.edit("config/micro.yaml", "iterations: 12\n", "iterations: 13\n")
+    assert current(None, controller=False).run("micro").sft.iterations == planned == 12
+    assert current(None, controller=True).run("micro").sft.iterations == 13
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(3))
+def test_ten_kills_of_a_run(built, fresh, seed):
+    moments = random.Random(seed)
+    modes = [moments.choice(["tree", "trainer", "controller"]) for _ in range(10)]
+    build_with_kills(fresh, moments, modes, longest=20)
+    assert fresh.products() == built.products()
