@@ -54,9 +54,7 @@ def environment() -> dict[str, str]:
     }
 
 
-def run(
-    argv: Sequence[str], log: Path, keep_open: Sequence[int] = (), shown: bool = True
-) -> None:
+def run(argv: Sequence[str], log: Path, keep_open: Sequence[int] = (), shown: bool = True) -> None:
     """Run a command, its output appended to `log` and shown; `keep_open` are inherited locks.
 
     A signal that asks this process to end is passed on, and ends it when the command has ended.

@@ -29,9 +29,10 @@ def resources(profile: Path, rule: str, wildcards: dict[str, str]) -> dict[str, 
 
 
 def gpus(given: dict[str, Any]) -> int:
-    """GPUs of a job: nodes × GPUs per node."""
+    """GPUs that train: nodes × GPUs per node, without those that generate or judge."""
     per_node = str(given.get("gres", "gpu:0")).rsplit(":", 1)[-1]
-    return int(given.get("nodes", 1)) * int(per_node)
+    aside = given.get("generate_nodes", 0) + given.get("environment_nodes", 0)
+    return (given.get("nodes", 1) - aside) * int(per_node)
 
 
 def check(config: Config, name: str, run: Run, profile: Path) -> Iterator[str]:

@@ -57,6 +57,7 @@ def check_run(config: "Config", name: str, run: Run) -> None:
         raise UserError(f"{place}: {error}") from None
     check_pretrain(config, name, run, fail)
     check_sft(config, name, run, fail)
+    check_local(run, fail)
     for step, entry in run.rl.steps.items():
         refer(config, "prompts", entry.prompts, "runs", name, "rl", "steps", step, "prompts")
         check_parallel(run, entry.parallel, fail, "rl", "steps", step, "parallel")
@@ -109,6 +110,38 @@ def check_sft(config: "Config", name: str, run: Run, fail: Any) -> None:
             f" ({mixture.pack_size}); set the same in both",
             "sft", "batch", "sequence",
         )  # fmt: skip
+
+
+def check_local(run: Run, fail: Any) -> None:
+    """What the local engine has not: a key of these would be lost without a word."""
+    sections = {"pretrain": run.pretrain, "sft": run.sft, "rl": run.rl}
+    local = {name: section for name, section in sections.items() if section.engine == "local"}
+    for name, section in local.items():
+        if section.precision != "fp32":
+            fail("the local engine trains in fp32", name, "precision")
+    if local and run.pretrain.model.moe.aux_loss:
+        key = ("pretrain", "model", "moe", "aux_loss")
+        fail("the local engine balances by expert bias alone; set 0", *key)
+    for stage in graph.chain(run):
+        section, _, name = stage.partition(".")
+        if section in local:
+            inside = {"pretrain": ("phases", name), "rl": ("steps", name)}.get(section, ())
+            entry = graph.entry(run, stage) if inside else run.sft
+            check_local_stage(entry, fail, section, *inside)
+
+
+def check_local_stage(entry: Any, fail: Any, *key: str) -> None:
+    """The same of one phase, of SFT, or of one step."""
+    for size, value in entry.parallel:
+        if isinstance(value, int) and value > 1:
+            fail("the local engine works on one device; set 1", *key, "parallel", size)
+    for name in ("lora", "advantage_clip", "truncated_importance", "asynchronous", "judges"):
+        if getattr(entry, name, None):
+            fail("the local engine has no such thing; set null", *key, name)
+    if getattr(entry, "algorithm", "grpo") != "grpo":
+        fail("the local engine has grpo only", *key, "algorithm")
+    if getattr(entry, "iterations", 1) is None:
+        fail("the local engine counts iterations; set a number", *key, "iterations")
 
 
 def check_parallel(run: Run, parallel: Any, fail: Any, *key: str) -> None:
