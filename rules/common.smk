@@ -49,6 +49,7 @@ def load():
             provenance.export_records(records)
             provenance.put_back(records)
         provenance.restore_records(records)
+        provenance.keep_copies()
     return loaded
 
 

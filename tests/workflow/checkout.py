@@ -119,7 +119,8 @@ class Checkout:
         for root in ("results", "provenance/records"):
             for path in sorted((self.folder / root).rglob("*")):
                 name = path.relative_to(self.folder).as_posix()
-                skipped = "/progress/" in name or "/logs/" in name or name.endswith(".html")
+                places = ("/progress/", "/logs/", "/sources/")
+                skipped = any(place in name for place in places) or name.endswith(".html")
                 hidden = path.name.startswith(".") or "/." in name
                 if path.is_file() and not skipped and not hidden:
                     found[name] = path.read_bytes()

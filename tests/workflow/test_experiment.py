@@ -43,7 +43,7 @@ def test_new_writes_a_run_that_plans_only_what_differs(copy, keys, start, jobs):
 
 def test_new_refuses_a_wrong_key_and_an_existing_run(copy):
     said = copy.nemoflow("new", "micro-try", "--extends", "micro", "sft.lr=1", check=False)
-    assert "sft.lr is not a setting" in said and "Traceback" not in said
+    assert "sft.lr is not a setting; did you mean" in said and "Traceback" not in said
     assert not (copy.folder / "config/micro-try.yaml").exists()
     said = copy.nemoflow("new", "micro", "--extends", "super3-tiny", "seed=1", check=False)
     assert "exists already" in said

@@ -37,9 +37,9 @@ def product(manifest: str | Path) -> Iterator[int]:
     The descriptor is handed to the processes that do the work (`pass_fds`), so that an orphan of a
     killed job keeps the lock until it ends: the next job waits, and says for whom.
     """
-    folder = payload(manifest)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f".{folder.name}.lock"), "a+") as file:
+    folder, beside = payload(manifest), Path(manifest)
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    with open(beside.with_name(f".{beside.stem}.lock"), "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

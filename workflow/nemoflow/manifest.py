@@ -31,9 +31,9 @@ def payload(manifest: str | Path) -> Path:
 
 
 def stamp(manifest: str | Path) -> Path:
-    """The git-ignored file that remembers what was hashed, and when."""
-    folder = payload(manifest)
-    return folder.with_name(f".{folder.name}.stat")
+    """The git-ignored file beside a manifest that remembers what was hashed, and when."""
+    path = Path(manifest)
+    return path.with_name(f".{path.stem}.stat")
 
 
 def last(output: str | Path) -> Path:
@@ -111,7 +111,8 @@ def write(
 def keep(outputs: Iterable[str | Path]) -> None:
     """Keep copies of a finished stage's declared outputs, for `provenance.put_back`."""
     for output in outputs:
-        write_whole(last(output), Path(output).read_bytes())
+        if PARTS not in str(output):
+            write_whole(last(output), Path(output).read_bytes())
 
 
 def read(manifest: str | Path) -> dict[str, Any]:

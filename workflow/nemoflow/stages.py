@@ -196,7 +196,7 @@ def eval_task(spec: str, model: str, prompts: str | None, output: str, log: str)
         build.need(*given)
         folder = build.fresh_payload()
         items = f"{bytes_of(prompts)}/validation.jsonl" if prompts else None
-        job = folder.with_name(f".{folder.name}.json")
+        job = folder / "job.json"
         write_json(
             job,
             {**build.identity, "model": bytes_of(model), "items": items, "output": str(folder)},

@@ -50,16 +50,16 @@ def advice(model: type[BaseModel], loc: tuple) -> str:
 
 
 def sentence(model: type[BaseModel], problem: Any) -> str:
-    """One problem in words."""
+    """One problem in words that go on from the key's name."""
     kind, loc, given = problem["type"], problem["loc"], problem["input"]
     if kind == "extra_forbidden":
-        return f"is not a setting; {advice(model, loc)}"
+        return f" is not a setting; {advice(model, loc)}"
     if kind == "value_error":
-        return str(problem["ctx"]["error"])
+        return f": {problem['ctx']['error']}"
     if kind in WORDS:
         shown = "" if kind == "missing" else f", not {given!r}"
-        return WORDS[kind] + shown
-    return f"{problem['msg'][0].lower()}{problem['msg'][1:]}, not {given!r}"
+        return f" {WORDS[kind]}{shown}"
+    return f": {problem['msg'][0].lower()}{problem['msg'][1:]}, not {given!r}"
 
 
 def validated(model: type[BaseModel], layered: Layered, name: str) -> BaseModel:
@@ -75,7 +75,7 @@ def validated(model: type[BaseModel], layered: Layered, name: str) -> BaseModel:
     lines = []
     for problem in problems:
         key = tuple(str(part) for part in problem["loc"] if part != "[key]")
-        lines.append(f"{layered.place(key)}: {'.'.join(key) or name}: {sentence(model, problem)}")
+        lines.append(f"{layered.place(key)}: {'.'.join(key) or name}{sentence(model, problem)}")
     raise UserError("\n".join(dict.fromkeys(lines)))
 
 
