@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --profile profiles/local
 
-.PHONY: help setup demo test test-contract test-long dag reference lint clean
+.PHONY: help setup demo test test-contract test-long dag reference lint
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,3 @@ reference: .venv/installed  ## write config/schema.json and config/README.md fro
 
 lint: .venv/installed  ## check style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/snakefmt --check Snakefile rules
-
-clean:  ## remove what was built (results, provenance, logs); the environments stay
-	git clean -fdxq results provenance .snakemake

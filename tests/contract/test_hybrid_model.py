@@ -32,6 +32,7 @@ SUPER_TINY["init_std"] = 0.1  # larger than in training, for logits of order 1
 MODELS = {
     "super-tiny": SUPER_TINY,
     "nano-tiny": SUPER_TINY | {"moe": SUPER_TINY["moe"] | {"latent": None}, "mtp": None},
+    "two-depths": SUPER_TINY | {"mtp": SUPER_TINY["mtp"] | {"depths": 2}},
     "two-groups": SUPER_TINY | {"mamba": SUPER_TINY["mamba"] | {"heads": 8, "groups": 2}},
 }
 
@@ -97,7 +98,9 @@ def logits(tmp_path_factory, main_python) -> dict[str, tuple[Logits, Logits]]:
 def test_logits(name, logits):
     """Equal logits, of the model and of its MTP head, over three chunks of the scan."""
     ours, theirs = logits[name]
-    assert list(ours) == list(theirs) == (["main", "mtp1"] if MODELS[name]["mtp"] else ["main"])
+    depths = MODELS[name]["mtp"]["depths"] if MODELS[name]["mtp"] else 0
+    heads = ["main", *(f"mtp{depth}" for depth in range(1, depths + 1))]
+    assert list(ours) == list(theirs) == heads
     for head in ours:
         expected = theirs[head][:, : ours[head].shape[1]]
         assert expected.std() > 1, "logits too small to tell one model from another"

@@ -1,8 +1,10 @@
-"""What several unit tests need: a small tokenizer, made once."""
+"""What several unit tests need, made once: a small tokenizer, and all config."""
 
 import pytest
 
+import small_config
 import small_tokenizer
+from nemoflow.config import Config
 
 
 @pytest.fixture(scope="session")
@@ -11,3 +13,15 @@ def tiny_tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     small_tokenizer.make(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory) -> Config:
+    """All config of the product and of the tests, to read."""
+    return Config(small_config.make(tmp_path_factory.mktemp("config")))
+
+
+@pytest.fixture
+def config_folder(tmp_path):
+    """The same as files, to edit."""
+    return small_config.make(tmp_path)

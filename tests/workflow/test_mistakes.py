@@ -2,11 +2,15 @@
 
 # ruff: noqa: E501  (a table reads better whole)
 
+import os
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
 
 import pytest
 
-from workflow.checkout import TARGET
+from workflow.checkout import TARGET, Checkout
 
 MICRO = "config/micro.yaml"
 SFT = "schedule: {warmup_iterations: 2, end_iteration: 12}"
@@ -65,7 +69,7 @@ MISTAKES = {
     "empty blend": ("config/blends/micro-phase1.yaml", "micro-equations: 0.6, micro-facts: 0.4",
         "micro-equations: 0, micro-facts: 0.0",
         ["config/blends/micro-phase1.yaml", "every weight is 0"]),
-    "unknown prompts": (MICRO, "rlvr1: {prompts: micro-problems}", "rlvr1: {prompts: problems}",
+    "unknown prompts": (MICRO, "rlvr1: {prompts: micro-problems", "rlvr1: {prompts: problems",
         ["config/micro.yaml:", "rl.steps.rlvr1.prompts", "there is no prompts file problems"]),
     "unknown task": (MICRO, "micro_facts]", "micro_fact]",
         ["config/micro.yaml:", "eval.tasks", "did you mean micro_facts?"]),
@@ -81,8 +85,6 @@ MISTAKES = {
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    from workflow.checkout import Checkout
-
     return Checkout.fresh(tmp_path_factory.mktemp("mistakes") / "checkout")
 
 
@@ -101,22 +103,39 @@ def refused(checkout, *arguments) -> str:
 
 def slowness() -> float:
     """How much slower than idle this machine may be now: two jobs per core are twice."""
-    import os
-
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_told_with_place_and_advice(checkout, name):
-    path, before, after, said = MISTAKES[name]
+@pytest.fixture(scope="module")
+def messages(tmp_path_factory):
+    """What Snakemake says to each mistake, two at a time, each in a checkout of its own."""
+    copies = Queue()
+    for number in range(2):
+        copies.put(Checkout.fresh(tmp_path_factory.mktemp("mistakes") / f"checkout{number}"))
+    with ThreadPoolExecutor(2) as pool:
+        told = pool.map(lambda name: message(copies, name), MISTAKES)
+        return dict(zip(MISTAKES, told, strict=True))
+
+
+def message(copies, name):
+    """What Snakemake says to one mistake, which is taken back."""
+    checkout, (path, before, after, _) = copies.get(), MISTAKES[name]
     original = (checkout.folder / path).read_text()
     try:
         checkout.edit(path, before, after)
-        message = refused(checkout, *checkout.snakemake("--", TARGET))
+        return refused(checkout, *checkout.snakemake("--", TARGET))
+    except AssertionError as error:
+        return f"not refused as it should be: {error}"
     finally:
         (checkout.folder / path).write_text(original)
-    for text in said:
-        assert text in message
+        copies.put(checkout)
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_told_with_place_and_advice(messages, name):
+    for text in MISTAKES[name][3]:
+        assert text in messages[name]
+    assert "not refused" not in messages[name]
 
 
 @pytest.mark.parametrize(
@@ -147,8 +166,6 @@ def test_an_unknown_run_gets_the_list_of_runs(checkout):
 
 
 def test_without_a_profile_nothing_starts(checkout):
-    import sys
-
     message = refused(checkout, sys.executable, "-m", "snakemake", "-c1", "--", TARGET)
     assert "--profile profiles/local" in message
 

@@ -2,6 +2,8 @@
 
 import re
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
 
 import pytest
 
@@ -88,8 +90,8 @@ CHANGES = {
         "sft.schedule.peak: 0.001 → 0.0005",
     ),
     "RL prompt count of a step": (
-        MICRO, "rlvr2: {prompts: micro-problems}",
-        "rlvr2: {prompts: micro-problems, prompts_per_step: 8}",
+        MICRO, "rlvr2: {prompts: micro-problems,",
+        "rlvr2: {prompts: micro-problems, prompts_per_step: 8,",
         Counter(rl=1, export=1, eval_task=2, eval=1),
         "rl.steps.rlvr2.prompts_per_step: 4 → 8",
     ),
@@ -175,28 +177,39 @@ CHANGES = {
 
 
 @pytest.fixture(scope="module")
-def checkout(built, tmp_path_factory):
-    return built.copy(tmp_path_factory.mktemp("rerun") / "checkout")
+def words(built, tmp_path_factory):
+    """What `plan` says after each change, two at a time, each in a copy of its own."""
+    copies = Queue()
+    for number in range(2):
+        copies.put(built.copy(tmp_path_factory.mktemp("rerun") / f"checkout{number}"))
+    with ThreadPoolExecutor(2) as pool:
+        told = pool.map(lambda name: planned_words(copies, name), CHANGES)
+        return dict(zip(CHANGES, told, strict=True))
+
+
+def planned_words(copies, name):
+    """What `plan` says after one change, which is taken back."""
+    checkout, (path, before, after, *_) = copies.get(), CHANGES[name]
+    original = (checkout.folder / path).read_text()
+    try:
+        if before == after:  # another run's file may even be broken
+            (checkout.folder / path).write_text("no: [yaml")
+        else:
+            checkout.edit(path, before, after)
+        return checkout.nemoflow("plan", TARGET)
+    finally:
+        (checkout.folder / path).write_text(original)
+        copies.put(checkout)
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_reruns_exactly_what_depends_on_it(checkout, name):
-    path, before, after, jobs, said = CHANGES[name]
-    original = (checkout.folder / path).read_text()
-    try:
-        checkout.edit(path, before, after) if before != after else broken(checkout, path)
-        words = checkout.nemoflow("plan", TARGET)
-    finally:
-        (checkout.folder / path).write_text(original)
-    assert said in words
-    assert Counter(re.findall(r"^(\w+)  results/", words, flags=re.M)) + unbuilt(words) == jobs
-    if jobs and "not built yet" not in words:
-        assert words.count("replaces") == jobs.total()
-
-
-def broken(checkout, path):
-    """Another run's file may even be broken."""
-    (checkout.folder / path).write_text("no: [yaml")
+def test_a_change_reruns_exactly_what_depends_on_it(words, name):
+    *_, jobs, said = CHANGES[name]
+    told = words[name]
+    assert said in told
+    assert Counter(re.findall(r"^(\w+)  results/", told, flags=re.M)) + unbuilt(told) == jobs
+    if jobs and "not built yet" not in told:
+        assert told.count("replaces") == jobs.total()
 
 
 def unbuilt(words):
@@ -206,7 +219,8 @@ def unbuilt(words):
     return Counter({rule: int(count) for count, rule in pairs})
 
 
-def test_an_override_plans_as_the_file_would(checkout):
+def test_an_override_plans_as_the_file_would(built):
+    checkout = built
     assert checkout.planned(overrides="sft.schedule.peak=5e-4") == Counter(sft=1) + AFTER_SFT
     assert checkout.planned(overrides="sft.schedule.peak=1e-3") == NOTHING
     weight = "blends.micro-phase2.weights.micro-facts=0.9"

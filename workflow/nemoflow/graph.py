@@ -138,7 +138,7 @@ def settings_of(run: Run, stage: str) -> dict[str, Any]:
     """Everything in a run's file that a stage of its chain depends on, names of data included."""
     section, _, name = stage.partition(".")
     if section == "sft":
-        return plain(run.sft, "options")
+        return {**plain(run.sft, "options"), "after": phases(run)[-1]}
     whole, entries = (run.pretrain, "phases") if section == "pretrain" else (run.rl, "steps")
     own = plain(getattr(whole, entries)[name], "options")
     return {**plain(whole, entries), entries: {name: own}}

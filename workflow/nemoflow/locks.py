@@ -77,20 +77,22 @@ class Controllers:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             alone = False
-        if alone:
-            self.clear_locks()
+        if alone and self.clear_locks():
             write_holder(self.file)
         fcntl.flock(self.file, fcntl.LOCK_SH)
         return alone
 
-    def clear_locks(self) -> None:
-        """Remove Snakemake's lock files, unless their controller lived on another host."""
-        self.file.seek(0)
-        text = self.file.read()
-        if text and f" on {socket.gethostname()}:" not in text:
-            return
-        for lock in (self.folder / "locks").glob("*"):
+    def clear_locks(self) -> bool:
+        """Remove Snakemake's lock files, unless their controller lived on another host.
+
+        False if it did: it may live still, and stays the holder until its locks are gone.
+        """
+        locks, text = list((self.folder / "locks").glob("*")), self.others()
+        if locks and text and f" on {socket.gethostname()}:" not in text:
+            return False
+        for lock in locks:
             lock.unlink(missing_ok=True)
+        return True
 
     def others(self) -> str:
         """Who held the lock first."""

@@ -155,10 +155,14 @@ class Names:
         return graph.owner(self.runs, wildcards.run, graph.full_name(self.run(wildcards), stage))
 
     def exporter(self, wildcards: Any, stage: str) -> str:
-        """The run that holds a stage's export: the stage's owner, unless it exports otherwise."""
-        owner = self.owner(wildcards, stage)
-        same = self.runs[owner].export == self.run(wildcards).export
-        return owner if same else wildcards.run
+        """The run that holds a stage's export: the stage's owner, unless it exports otherwise.
+
+        Or means another stage by the name: its last step need not be the run's last.
+        """
+        run, owner = self.run(wildcards), self.owner(wildcards, stage)
+        theirs = self.runs[owner]
+        same = graph.full_name(theirs, stage) == graph.full_name(run, stage)
+        return owner if same and theirs.export == run.export else wildcards.run
 
     def scorer(self, wildcards: Any, stage: str) -> str:
         """The run that holds a stage's scores: the export's, unless it evaluates otherwise."""

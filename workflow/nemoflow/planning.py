@@ -71,42 +71,49 @@ def fields_of(model: type[Strict]) -> set[str]:
     return {field.alias or name for name, field in model.model_fields.items()}
 
 
+ENTRIES = {"pretrain": ("phases", "phase", Phase), "rl": ("steps", "step", Step)}
+PLACES = {
+    "tokenizer": "tokenizers.{tokenizer}",
+    "plan": "corpora.{corpus}",
+    "tokens": "corpora.{corpus}",
+    "corpus": "corpora.{corpus}",
+    "render": "mixtures.{mixture}.sources.{source}",
+    "pack": "mixtures.{mixture}",
+    "sft": "sft",
+    "resolve": "prompts.{prompts}",
+    "export": "export",
+    "eval_task": "eval",
+    "eval": "eval",
+}
+ELSEWHERE = {
+    ("tokens", "dtype"): "tokenizers.{tokenizer}.dtype",
+    ("corpus", "dtype"): "tokenizers.{tokenizer}.dtype",
+    ("render", "template"): "mixtures.{mixture}.template",
+    ("export", "engine"): "{section}.engine",
+}
+
+
 def dotted(job: Job, config: Config, key: tuple[str, ...]) -> str:
     """The config key that a key of a job's identity comes from."""
     named, first = job.wildcards, key[0]
     if first == "version":
         return f"version of stage {job.rule}"
-    if job.rule == "pretrain":
-        inside = ("phases", named["phase"]) if first in fields_of(Phase) else ()
-        return ".".join(("pretrain", *inside, *key))
-    if job.rule == "rl" and first != "model":
-        inside = ("steps", named["step"]) if first in fields_of(Step) else ()
-        return ".".join(("rl", *inside, *key))
-    if job.rule in ("sft", "rl"):
-        return ".".join(("pretrain" if first == "model" else "sft", *key))
+    if place := ELSEWHERE.get((job.rule, first)):
+        return place.format(**named, section=named.get("stage", "").partition(".")[0])
+    if first == "model":
+        return ".".join(("pretrain", *key))
+    if job.rule in ENTRIES:
+        entries, entry, model = ENTRIES[job.rule]
+        inside = (entries, named[entry]) if first in fields_of(model) else ()
+        return ".".join((job.rule, *inside, *key))
     if job.rule == "blend":
         blend = config.run(named["run"]).pretrain.phases[named["phase"]].blend
         return ".".join(("blends", blend, *key))
-    if job.rule == "render":
-        return ".".join(("mixtures", named["mixture"], "sources", named["source"], *key))
     if job.rule == "pack" and first == "weights":
         return ".".join(("mixtures", named["mixture"], "sources", *key[1:], "weight"))
     if job.rule == "eval_task" and first == "task":
         return ".".join(("tasks", named["task"], *key[1:]))
-    if job.rule in ("export", "eval", "eval_task"):
-        return ".".join((job.rule.partition("_")[0], *key))
-    folder, name = DATA[job.rule]
-    return ".".join((folder, named[name], *key))
-
-
-DATA = {
-    "tokenizer": ("tokenizers", "tokenizer"),
-    "plan": ("corpora", "corpus"),
-    "tokens": ("corpora", "corpus"),
-    "corpus": ("corpora", "corpus"),
-    "pack": ("mixtures", "mixture"),
-    "resolve": ("prompts", "prompts"),
-}
+    return ".".join((PLACES[job.rule].format(**named), *key))
 
 
 def at(values: Any, key: tuple[str, ...]) -> str:

@@ -52,11 +52,15 @@ class Snakemake:
         self.metadata, self.incomplete = Path(folder) / "metadata", Path(folder) / "incomplete"
 
     def outputs(self) -> Iterator[tuple[str, Path]]:
-        """Each recorded output and its record's file."""
+        """Each recorded output and its record's file; files of anybody else are passed over."""
         if self.metadata.is_dir():
             for path in sorted(self.metadata.iterdir()):
+                try:
+                    output = base64.b64decode(path.name, validate=True).decode()
+                except ValueError:
+                    continue
                 if path.is_file():
-                    yield base64.b64decode(path.name).decode(), path
+                    yield output, path
 
     def record(self, output: str) -> Path:
         """The file of an output's record."""
@@ -65,6 +69,14 @@ class Snakemake:
     def marker(self, output: str) -> Path:
         """The mark of an output whose job began and did not end."""
         return self.incomplete / base64.b64encode(output.encode()).decode()
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record, empty where a kill has torn it: Snakemake writes its records in place."""
+    try:
+        return read_json(path)
+    except ValueError:
+        return {}
 
 
 def slim(record: dict[str, Any]) -> dict[str, Any]:
@@ -77,9 +89,10 @@ def export_records(snakemake: Snakemake) -> None:
     for output, path in snakemake.outputs():
         if not kept(output) or not Path(output).exists() or snakemake.marker(output).exists():
             continue
-        content = {"output": output, "sha256": sha256_of(output), "record": slim(read_json(path))}
+        record = slim(read_record(path))
+        content = {"output": output, "sha256": sha256_of(output), "record": record}
         target = RECORDS / f"{output}.json"
-        if not target.exists() or read_json(target) != content:
+        if record and (not target.exists() or read_json(target) != content):
             write_json(target, content)
 
 
@@ -136,7 +149,7 @@ def restore_records(snakemake: Snakemake) -> None:
         if not exists and snakemake.marker(output).exists():
             continue  # running, or killed
         path = snakemake.record(output)
-        if path.exists() and slim(read_json(path)) == record:
+        if path.exists() and slim(read_record(path)) == record:
             continue
         write_json(path, record)
         if exists:

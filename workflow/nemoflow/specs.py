@@ -12,6 +12,7 @@ from typing import Any
 from nemoflow import graph
 from nemoflow.config import Config
 from nemoflow.config.base import plain
+from nemoflow.errors import UserError
 from nemoflow.files import digest, read_json, write_json
 
 # Raise a stage's number when a change of code alters what it makes; tests/rules holds the digest
@@ -64,8 +65,22 @@ class Spec:
 
 
 def read(path: str | Path) -> Spec:
-    """The spec in a file that `Spec.write` wrote."""
-    return Spec(**read_json(path))
+    """The spec in a file that `Spec.write` wrote.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    try:
+        content = read_json(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: there is no such spec; a dry run of Snakemake writes the specs of its jobs"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON: {error}") from None
+    if not isinstance(content, dict) or content.keys() != Spec.__dataclass_fields__.keys():
+        raise UserError(f"{path}: not a spec; it has {', '.join(Spec.__dataclass_fields__)}")
+    return Spec(**content)
 
 
 def of(config: Config, stage: str, wildcards: dict[str, str]) -> Spec:

@@ -221,7 +221,7 @@ def report(
 ) -> None:
     """Draw the page about a run."""
     with Build(spec, [eval, *blends, *checkpoints, packed], [output]) as build:
-        write_whole(output, page.render(build, eval, blends, checkpoints, packed))
+        write_whole(output, page.render(eval, blends, checkpoints, packed, build.options))
 
 
 def bytes_of(manifest_path: str) -> str:

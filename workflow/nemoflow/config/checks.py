@@ -135,7 +135,8 @@ def check_local_stage(entry: Any, fail: Any, *key: str) -> None:
     for size, value in entry.parallel:
         if isinstance(value, int) and value > 1:
             fail("the local engine works on one device; set 1", *key, "parallel", size)
-    for name in ("lora", "advantage_clip", "truncated_importance", "asynchronous", "judges"):
+    lacks = ["lora", "advantage_clip", "truncated_importance", "asynchronous", "judges"]
+    for name in [*lacks, "spike"] if key[0] == "rl" else lacks:
         if getattr(entry, name, None):
             fail("the local engine has no such thing; set null", *key, name)
     if getattr(entry, "algorithm", "grpo") != "grpo":

@@ -39,7 +39,7 @@ class Source(Strict):
             "local": {"local"},
             "hub": {"hub", "revision", "subset", "split"},
         }[kinds[0]]
-        if wrong := self.model_fields_set - allowed:
+        if wrong := {key for key, value in self if value is not None} - allowed:
             raise ValueError(f"a {kinds[0]} source has no {', '.join(sorted(wrong))}")
         if self.builtin and (self.seed is None or self.count is None):
             raise ValueError("a built-in source needs seed and count")

@@ -11,6 +11,12 @@ from nemoflow.errors import UserError
 
 # Mappings whose entries have names of the user's own: there, null removes an entry.
 COLLECTIONS = {"phases", "steps", "sources", "weights", "judges", "gaps", "published", "settings"}
+# An assignment of `set=` ends at a comma before another `key=`, but not at one between quotes.
+ASSIGNMENT = re.compile(
+    r"""(?: (?<=[=:,\[{\s])(?: "(?:[^"\\]|\\.)*" | '(?:[^']|'')*' )
+          | (?! ,\s*[A-Za-z_][\w.\-]*= ) . )+""",
+    re.X | re.S,
+)
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,11 @@ def over(lower: Layered, upper: Layered) -> Layered:
 def overrides(text: str | None) -> list[tuple[Key, Any, str]]:
     """The assignments in `set="sft.schedule.peak=1e-5,rl.seed=2"` as (key, value, its own text).
 
-    A comma separates assignments only where a new `key=` follows, so that lists keep theirs.
-
     Raises:
         UserError: an assignment without `=`, or a value that is no YAML.
     """
     assignments = []
-    for part in re.split(r",\s*(?=[A-Za-z_][\w.\-]*=)", str(text).strip()) if text else []:
+    for part in map(str.strip, ASSIGNMENT.findall("" if text is None else str(text))):
         name, equals, value = part.partition("=")
         where = f'set="{part}"'
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.\-]*", name.strip()):

@@ -1,6 +1,7 @@
 """What pydantic found, as one sentence: file and line, key, what is wrong, what to do."""
 
 import difflib
+from types import NoneType
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -22,21 +23,17 @@ WORDS = {
 
 
 def model_at(model: type[BaseModel], loc: tuple) -> type[BaseModel] | None:
-    """The model that stands at a place of another."""
+    """The model that stands at a place of another, in a list or a mapping of them too."""
     current: Any = model
     for name in loc:
         if isinstance(current, type) and issubclass(current, BaseModel):
             fields = {f.alias or n: f for n, f in current.model_fields.items()}
             current = fields[name].annotation if name in fields else None
-        inner = [a for a in flat(current) if isinstance(a, type) and issubclass(a, BaseModel)]
-        current = inner[0] if inner else current
+        else:
+            current = (get_args(current) or [None])[-1]  # of dict[Name, X] or list[X]
+        if NoneType in get_args(current):  # X | None
+            current = get_args(current)[0]
     return current if isinstance(current, type) and issubclass(current, BaseModel) else None
-
-
-def flat(annotation: Any) -> list:
-    """Every type named in an annotation."""
-    arguments = get_args(annotation)
-    return [annotation, *(t for a in arguments for t in flat(a))] if arguments else [annotation]
 
 
 def advice(model: type[BaseModel], loc: tuple) -> str:

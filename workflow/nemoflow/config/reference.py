@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic.json_schema import models_json_schema
+
 from nemoflow.config.data import KINDS
 from nemoflow.config.run import Run
 from nemoflow.files import write_whole
@@ -28,20 +30,32 @@ This page and `schema.json` are generated from the models (`make reference`).
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of a run file and of each kind of data file.
+    """The JSON Schema of a run file and of each kind of data file, for editors.
 
-    Editors complete keys with it; what is required is not said, since a file may inherit it.
+    `#/$defs/run`, `#/$defs/corpora`, …; what is required is not said, since a file may inherit it.
     """
     kinds = {"run": Run, **KINDS}
-    definitions = {name: loose(model.model_json_schema()) for name, model in kinds.items()}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": definitions}
+    _, described = models_json_schema([(model, "validation") for model in kinds.values()])
+    models = described["$defs"]
+    for whole, entry in (("Pretrain", "Phase"), ("Rl", "Step")):  # there stand their defaults
+        models[whole]["properties"] = models[entry]["properties"] | models[whole]["properties"]
+    named = {name: {"$ref": f"#/$defs/{model.__name__}"} for name, model in kinds.items()}
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": draft, "$defs": {**named, **loose(models)}}
 
 
 def loose(part: Any) -> Any:
-    """A schema without `required`."""
-    if isinstance(part, dict):
-        return {key: loose(value) for key, value in part.items() if key != "required"}
-    return [loose(item) for item in part] if isinstance(part, list) else part
+    """A schema without `required`, in which every key may be null: a file may inherit, or unset."""
+    if isinstance(part, list):
+        return [loose(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    made = {key: loose(value) for key, value in part.items() if key != "required"}
+    for keys in made.keys() & {"properties", "patternProperties"}:
+        made[keys] = {
+            key: {"anyOf": [inner, {"type": "null"}]} for key, inner in made[keys].items()
+        }
+    return made
 
 
 def kind_of(field: dict[str, Any]) -> str:
@@ -57,7 +71,7 @@ def kind_of(field: dict[str, Any]) -> str:
     if field.get("type") == "array":
         return f"list of {kind_of(field.get('items', {}))}"
     if field.get("type") == "object":
-        inner = field.get("additionalProperties")
+        inner = [*field.get("patternProperties", {}).values(), field.get("additionalProperties")][0]
         return f"mapping to {kind_of(inner)}" if isinstance(inner, dict) else "mapping"
     return {"integer": "whole number", "string": "text", "boolean": "true or false"}.get(
         field.get("type", ""), field.get("type", "anything")

@@ -55,12 +55,23 @@ def build(node: yaml.Node, where: str, key: Key, lines: dict[Key, int]) -> Any:
     """The value of a node; every key's line (1-based) is added to `lines`."""
     lines.setdefault(key, node.start_mark.line + 1)
     if isinstance(node, yaml.ScalarNode):
-        return scalar(node)
+        try:
+            return scalar(node)
+        except ValueError:  # after an explicit tag, as in `!!int many`
+            kind = node.tag.rsplit(":", 1)[-1]
+            raise UserError(
+                f"{where}:{node.start_mark.line + 1}: {'.'.join(key)}: {node.value!r} is no {kind}"
+            ) from None
     if isinstance(node, yaml.SequenceNode):
         return [build(item, where, (*key, str(i)), lines) for i, item in enumerate(node.value)]
     mapping = {}
     for key_node, value_node in node.value:
         name, line = key_node.value, key_node.start_mark.line + 1
+        if not isinstance(name, str):
+            raise UserError(
+                f"{where}:{line}: {'.'.join(key) or 'the file'}: a key must be text;"
+                " put quotes around text in braces"
+            )
         if name in mapping:
             first = lines[(*key, name)]
             raise UserError(
@@ -76,7 +87,7 @@ def parse(text: str, where: str) -> tuple[Any, dict[Key, int]]:
     """The document in `text` and the line of each key.
 
     Raises:
-        UserError: the text is no YAML, or a key stands twice in one mapping.
+        UserError: the text is no YAML, or a key stands twice in one mapping or is no text.
     """
     lines: dict[Key, int] = {}
     try:

@@ -29,6 +29,7 @@ class PolicyOptimization:
 
     def __init__(self, job: Job):
         self.config, self.seed, self.stop = job.config, job.seed, job.config["iterations"]
+        self.sampling = job.config["generation"]
         init = Path(job.inputs["init"])
         # padding_side must be said at every load: the saved value is not kept for all classes,
         # and generating from right-padded prompts fails silently.
@@ -58,11 +59,11 @@ class PolicyOptimization:
     def check_lengths(self) -> None:
         """Raise UserError for a prompt that leaves no room for its completion."""
         lengths = self.encode(self.rows)["attention_mask"].sum(1)
-        room = self.config["model"]["max_positions"] - self.config["max_new_tokens"]
+        room = self.config["model"]["max_positions"] - self.sampling["max_new_tokens"]
         if (longest := int(lengths.max())) > room:
             raise UserError(
                 f"prompt {int(lengths.argmax()) + 1} has {longest} tokens, and max_new_tokens"
-                f" {self.config['max_new_tokens']} of model.max_positions"
+                f" {self.sampling['max_new_tokens']} of model.max_positions"
                 f" {self.config['model']['max_positions']} leave {room}; shorten or drop it"
             )
 
@@ -87,8 +88,8 @@ class PolicyOptimization:
             encoded["input_ids"],
             encoded["attention_mask"],
             config["generations_per_prompt"],
-            config["max_new_tokens"],
-            config["temperature"],
+            self.sampling["max_new_tokens"],
+            self.sampling["temperature"],
             self.tokenizer.eos_token_id,
             generator,
         )
@@ -144,13 +145,14 @@ class PolicyOptimization:
     def policy_loss(self, rollouts: Rollouts, advantages: torch.Tensor) -> torch.Tensor:
         """The clipped surrogate, mean over all counted tokens of the minibatch."""
         config, mask = self.config, rollouts.counted
-        now = logprobs_of(self.network, rollouts, config["temperature"])
+        temperature = self.sampling["temperature"]
+        now = logprobs_of(self.network, rollouts, temperature)
         ratio = (now - rollouts.logprobs).exp()
         clipped = ratio.clamp(1 - config["clip_low"], 1 + config["clip_high"])
         gain = torch.minimum(ratio * advantages[:, None], clipped * advantages[:, None])
         if self.reference is not None:
             with torch.no_grad():
-                reference = logprobs_of(self.reference, rollouts, config["temperature"])
+                reference = logprobs_of(self.reference, rollouts, temperature)
             apart = reference - now
             gain = gain - config["kl"] * (apart.exp() - apart - 1)  # k3, joschu.net/blog/kl-approx
         return -(gain * mask).sum() / mask.sum()

@@ -102,7 +102,7 @@ def hub_config(model: Mapping[str, Any], dtype: str = "float32") -> dict[str, An
         "moe_shared_expert_intermediate_size": moe["shared_ffn"],
         "moe_latent_size": moe["latent"],
         "routed_scaling_factor": moe["scaling"],
-        "num_nextn_predict_layers": mtp["depths"] if mtp else 0,
+        "num_nextn_predict_layers": 1 if mtp else 0,  # depths share their weights
         "mtp_hybrid_override_pattern": mtp["pattern"] if mtp else "*E",
     }
 

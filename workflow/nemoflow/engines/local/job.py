@@ -26,8 +26,7 @@ class Job:
     def read(cls, path: str | Path) -> "Job":
         """Read a job file."""
         told = read_json(path)
-        config = {**told["config"], **told["config"].get("generation", {})}
-        config.setdefault("spike", told["options"].get("spike"))
+        config = {"spike": told["options"].get("spike"), **told["config"]}
         if model := config.get("model"):  # a spec leaves out what is unset
             moe = {"latent": None, **model["moe"]}
             config["model"] = {"ffn": None, "mtp": None, **model, "moe": moe}

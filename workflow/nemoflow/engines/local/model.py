@@ -18,28 +18,28 @@ from nemoflow.engines.local.hub import hub_config
 
 
 class MultiTokenHead(nn.Module):
-    """Predicts tokens further ahead: `depths` times the layers of one pattern, hub names.
+    """Predicts tokens further ahead: `depths` times the same layers of one pattern, hub names.
 
     Depth d joins the hidden state that predicted token t+d with the embedding of that token, and
     predicts token t+d+1 through the model's own output layer (DeepSeek-V3, arXiv 2412.19437, 2.2).
-    Layer i of depth d is `layers.{d * len(pattern) + i}`; the first of a depth carries `enorm`,
-    `hnorm` and `eh_proj`, the last `final_layernorm`, as Megatron-Bridge exports them.
+    Nemotron 3's depths share their weights (Megatron-Bridge: `mtp_use_repeated_layer`): the first
+    layer carries `enorm`, `hnorm` and `eh_proj`, the last `final_layernorm`.
     """
 
-    def __init__(self, config: NemotronHConfig):
+    def __init__(self, config: NemotronHConfig, depths: int):
         super().__init__()
         layers_of_depth = copy.deepcopy(config)
         layers_of_depth.layers_block_type = list(config.mtp_layers_block_type)
-        self.width = len(layers_of_depth.layers_block_type)
         size, epsilon = config.hidden_size, config.layer_norm_epsilon
-        self.layers = nn.ModuleList()
-        for _ in range(config.num_nextn_predict_layers):
-            depth = [NemotronHBlock(layers_of_depth, index) for index in range(self.width)]
-            depth[0].enorm = NemotronHRMSNorm(size, epsilon)
-            depth[0].hnorm = NemotronHRMSNorm(size, epsilon)
-            depth[0].eh_proj = nn.Linear(2 * size, size, bias=False)
-            depth[-1].final_layernorm = NemotronHRMSNorm(size, epsilon)
-            self.layers.extend(depth)
+        self.depths = depths
+        self.layers = nn.ModuleList(
+            NemotronHBlock(layers_of_depth, index)
+            for index in range(len(layers_of_depth.layers_block_type))
+        )
+        self.layers[0].enorm = NemotronHRMSNorm(size, epsilon)
+        self.layers[0].hnorm = NemotronHRMSNorm(size, epsilon)
+        self.layers[0].eh_proj = nn.Linear(2 * size, size, bias=False)
+        self.layers[-1].final_layernorm = NemotronHRMSNorm(size, epsilon)
 
     def forward(self, embedded: torch.Tensor, hidden: torch.Tensor) -> Iterator[torch.Tensor]:
         """The hidden states of each depth in turn.
@@ -47,13 +47,12 @@ class MultiTokenHead(nn.Module):
         `embedded` and `hidden` are [batch, length, hidden_size]: the embeddings and last hidden
         states of the same tokens. Depth d (from 1) yields [batch, length - d, hidden_size].
         """
-        for start in range(0, len(self.layers), self.width):
+        first, last = self.layers[0], self.layers[-1]
+        for _ in range(self.depths):
             embedded = embedded[:, 1:]
-            depth = self.layers[start : start + self.width]
-            first, last = depth[0], depth[-1]
             joined = torch.cat([first.enorm(embedded), first.hnorm(hidden[:, :-1])], -1)
             hidden = first.eh_proj(joined)
-            for layer in depth:
+            for layer in self.layers:
                 hidden = layer(hidden)
             hidden = last.final_layernorm(hidden)
             yield hidden
@@ -62,10 +61,10 @@ class MultiTokenHead(nn.Module):
 class NemotronH(NemotronHForCausalLM):
     """transformers' NemotronH for causal language modelling, with `mtp` where the config has it."""
 
-    def __init__(self, config: NemotronHConfig):
+    def __init__(self, config: NemotronHConfig, mtp_depths: int):
         super().__init__(config)
-        if config.num_nextn_predict_layers:
-            self.mtp = MultiTokenHead(config)
+        if mtp_depths:
+            self.mtp = MultiTokenHead(config, mtp_depths)
             self.mtp.apply(self._init_weights)
 
 
@@ -77,7 +76,7 @@ def build(model: Mapping[str, Any], seed: int) -> NemotronH:
     config = NemotronHConfig(**hub_config(model))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = NemotronH(config)
+        network = NemotronH(config, model["mtp"]["depths"] if model["mtp"] else 0)
     network.set_experts_implementation("eager")
     unclamp_time_steps(network)
     return network

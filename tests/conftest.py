@@ -1,6 +1,16 @@
+"""What tests of several folders need: a finished micro run, built once per session."""
+
 import pytest
 
 from workflow.checkout import Checkout
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--write-golden",
+        action="store_true",
+        help="write tests/rules/golden.json from what the stages make now, instead of comparing",
+    )
 
 
 @pytest.fixture(scope="session")

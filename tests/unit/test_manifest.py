@@ -1,0 +1,276 @@
+"""Bytes are believed only when they match; the digest of a folder is DVC's."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nemoflow import files, manifest
+from nemoflow.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def product(tmp_path):
+    """The manifest of two files, one below the other."""
+    path = tmp_path / "results" / "x.json"
+    for name, content in {"model.bin": b"weights", "inner/config.json": b"{}"}.items():
+        (tmp_path / "results/x" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "results/x" / name).write_bytes(content)
+    manifest.write(path, {"stage": "sft"}, rows=3)
+    return path
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The names of the files that were read, in order."""
+    names, real = [], manifest.md5_of
+
+    def spy(path):
+        names.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(manifest, "md5_of", spy)
+    return names
+
+
+def untouched(path, content):
+    """Write other content of equal length without a trace in size and mtime."""
+    status = path.stat()
+    assert len(content) == status.st_size
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "stamp", "last"),
+    [
+        (
+            "r/sft/checkpoint.json",
+            "r/sft/checkpoint",
+            "r/sft/.checkpoint.stat",
+            ".checkpoint.json.last",
+        ),
+        (
+            "r/export/rl.rlvr1.json",
+            "r/export/rl.rlvr1",
+            "r/export/.rl.rlvr1.stat",
+            ".rl.rlvr1.json.last",
+        ),
+        ("t/web.parts/0003.json", "t/web/0003", "t/web.parts/.0003.stat", ".0003.json.last"),
+        ("r/curve.csv", "r/curve", "r/.curve.stat", ".curve.csv.last"),
+    ],
+)
+def test_siblings_have_names_that_follow_from_the_manifests(path, folder, stamp, last):
+    assert manifest.payload(path) == Path(folder)
+    assert manifest.stamp(path) == Path(stamp)
+    assert manifest.last(path).name == last
+
+
+def test_a_manifest_says_what_was_built_and_nothing_else(product, tmp_path):
+    content = json.loads(product.read_text())
+    assert content.keys() == {
+        "format", "spec", "identity", "inputs", "rows", "files", "size", "md5",
+    }  # fmt: skip
+    assert content["files"] == [
+        {"path": "inner/config.json", "size": 2, "md5": "99914b932bd37a50b983c5e7c90ae93b"},
+        {"path": "model.bin", "size": 7, "md5": manifest.md5_of(tmp_path / "results/x/model.bin")},
+    ]
+    assert content["spec"] == files.digest({"stage": "sft"}) and content["size"] == 9
+    assert str(tmp_path) not in product.read_text()
+
+
+def test_equal_builds_have_equal_manifests_wherever_they_lie(product, tmp_path):
+    shutil.copytree(tmp_path / "results/x", tmp_path / "elsewhere/x")
+    manifest.write(tmp_path / "elsewhere/x.json", {"stage": "sft"}, rows=3)
+    assert (tmp_path / "elsewhere/x.json").read_bytes() == product.read_bytes()
+
+
+def test_a_product_without_bytes_has_a_manifest_without_files(tmp_path):
+    given = tmp_path / "given.json"
+    given.write_text("1")
+    manifest.write(tmp_path / "plan.json", {"stage": "plan"}, [given], parts=[])
+    content = manifest.read(tmp_path / "plan.json")
+    assert "md5" not in content and "files" not in content
+    assert content["inputs"] == {str(given): files.sha256_of(given)}
+    manifest.need([tmp_path / "plan.json"])
+
+
+def test_unchanged_bytes_are_not_read_again(product, hashed):
+    manifest.need([product])
+    assert hashed == []
+
+
+def test_a_touched_file_is_read_again_once(product, hashed):
+    os.utime(manifest.payload(product) / "model.bin", (1, 1))
+    manifest.need([product])
+    manifest.need([product])
+    assert hashed == ["model.bin"]
+
+
+def test_a_flipped_byte_is_found(product):
+    path = manifest.payload(product) / "model.bin"
+    path.write_bytes(b"weighTs")
+    with pytest.raises(UserError) as error:
+        manifest.need([product])
+    text = str(error.value)
+    assert f"{manifest.payload(product)}: the bytes are not those of {product}" in text
+    assert "(1 of 2 files, model.bin first)" in text
+    assert f"rebuild: rm {product}" in text and "never sealed with DVC" in text
+
+
+def test_only_a_full_reading_finds_a_flipped_byte_of_forged_age(product):
+    untouched(manifest.payload(product) / "model.bin", b"weighTs")
+    manifest.need([product])
+    found = {f["path"]: f["md5"] for f in manifest.list_bytes(product, trust_stamp=False)}
+    known = {f["path"]: f["md5"] for f in manifest.read(product)["files"]}
+    assert found["model.bin"] != known["model.bin"]
+    with pytest.raises(UserError, match="the bytes are not those"):
+        manifest.need([product])  # the stamp tells the truth now
+
+
+def test_the_bytes_of_another_build_with_its_stamp_are_refused(product, tmp_path):
+    """After a branch switch git has swapped the manifest, bytes and stamp are the other build's."""
+    manifest.write(tmp_path / "other.json", {"stage": "sft"})
+    folder = manifest.payload(product)
+    (folder / "model.bin").write_bytes(b"WEIGHTS")
+    manifest.list_bytes(product)
+    with pytest.raises(UserError, match="of another build"):
+        manifest.need([product])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda folder: shutil.rmtree(folder), "2 of 2 files are missing (inner/config.json, …)"),
+        (lambda folder: (folder / "model.bin").unlink(), "1 of 2 files are missing (model.bin, …)"),
+        (
+            lambda folder: (folder / "x").write_text(""),
+            "holds 1 files that are not of this build (x",
+        ),
+        (lambda folder: (folder / "model.bin").write_bytes(b""), "(1 of 2 files, model.bin first)"),
+    ],
+)
+def test_missing_foreign_and_cut_files_are_named(product, change, said):
+    change(manifest.payload(product))
+    with pytest.raises(UserError) as error:
+        manifest.need([product])
+    assert said in str(error.value)
+
+
+def test_a_lost_stamp_costs_one_reading(product, hashed):
+    manifest.stamp(product).unlink()
+    manifest.need([product])
+    assert sorted(hashed) == ["config.json", "model.bin"]
+    assert manifest.stamp(product).exists()
+
+
+def test_the_ways_out_depend_on_the_pointer(product):
+    pointer, md5 = product.with_suffix(".dvc"), manifest.read(product)["md5"]
+    shutil.rmtree(manifest.payload(product))
+    for content, said in (
+        (f"outs:\n- md5: {md5}\n  path: x\n", f"get them: dvc pull {pointer}"),
+        ("outs:\n- md5: 0123.dir\n  path: x\n", f"{pointer} points to another build"),
+        ("outs: []\n", "never sealed with DVC"),
+    ):
+        pointer.write_text(content)
+        with pytest.raises(UserError) as error:
+            manifest.need([product])
+        assert said in str(error.value) and "rebuild: rm" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "there is no such product; build it first"),
+        ("{", "not JSON"),
+        ("[]", "not a manifest of nemoflow"),
+        ('{"a": 1}', "not a manifest of nemoflow"),
+    ],
+)
+def test_what_is_no_manifest_is_refused(tmp_path, content, said):
+    path = tmp_path / "x.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match="x.json: ") as error:
+        manifest.read(path)
+    assert said in str(error.value)
+
+
+def test_a_file_list_edited_by_hand_is_refused(product):
+    text = product.read_text()
+    product.write_text(text.replace("model.bin", "model.bim"))
+    with pytest.raises(UserError, match="edited by hand"):
+        manifest.read(product)
+
+
+def test_finished_outputs_are_kept_but_not_those_of_parts(tmp_path):
+    whole, part = tmp_path / "x.json", tmp_path / "x.parts" / "0000.json"
+    for path in (whole, part):
+        files.write_json(path, 1)
+    manifest.keep([whole, part])
+    assert manifest.last(whole).read_bytes() == whole.read_bytes()
+    assert not manifest.last(part).exists()
+
+
+def run(*command, folder):
+    environment = {
+        **os.environ,
+        "DVC_NO_ANALYTICS": "1",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+TREES = {  # every kind of payload, and every kind of name
+    "results/data/tokenizers/tiny": ["tokenizer.json", "tokenizer_config.json"],
+    "results/data/tokens/tiny/web": [
+        "0000/train_00000.bin",
+        "0001/train_00000.idx",
+        "z",
+        "Z",
+        "a b",
+    ],
+    "results/data/packed/tiny": [
+        "train/packed_00000.parquet",
+        "train.x/y",
+        "train-x",
+        "ü.bin",
+        "𐀀",
+    ],
+    "results/data/rendered/tiny/chats": ["spool.json"],
+    "results/data/prompts/tiny": [".hidden", "train.jsonl", 'quo"te', "back\\slash"],
+    "results/tiny/sft/checkpoint": ["model.safetensors", "deep/er/file"],
+    "results/tiny/export/rl.rlvr1": ["config.json"],
+    "results/tiny/eval/sft/tiny_facts": ["samples.jsonl"],
+}
+
+
+def test_dvc_computes_the_same_digest_and_sees_every_pointer(tmp_path):
+    """What DVC itself writes, under this repository's own .gitignore."""
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    run("git", "init", "--quiet", folder=tmp_path)
+    run("dvc", "init", "--quiet", folder=tmp_path)
+    for number, (tree, names) in enumerate(TREES.items()):
+        for name in names:
+            path = tmp_path / tree / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{number} {name}")
+        manifest.write(tmp_path / f"{tree}.json", {"stage": "x"})
+    run("dvc", "add", *TREES, folder=tmp_path)
+    for tree in TREES:
+        path = tmp_path / f"{tree}.json"
+        assert manifest.pointer_md5(path) == manifest.read(path)["md5"], tree
+    listed = run("dvc", "list", ".", "-R", "--dvc-only", folder=tmp_path)
+    assert len(listed.splitlines()) == sum(map(len, TREES.values()))
+    tracked = run("git", "status", "--short", "-uall", folder=tmp_path).splitlines()
+    assert {line[3:] for line in tracked if "results/" in line} == {
+        f"{tree}{suffix}" for tree in TREES for suffix in (".json", ".dvc")
+    }

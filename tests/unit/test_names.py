@@ -1,0 +1,117 @@
+"""What stands in the wildcards of a rule's inputs, over generations of runs."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from nemoflow.config import Config
+from nemoflow.names import Names
+from small_config import with_runs
+
+
+def wildcards(run, **more):
+    return SimpleNamespace(run=run, **more)
+
+
+@pytest.fixture
+def family(config_folder):
+    """Names of micro and its descendants."""
+    return Names(
+        with_runs(
+            config_folder,
+            child="extends: micro\nstart: sft\n",
+            grandchild="extends: child\nstart: rl.rlvr2\nrl: {steps: {rlvr2: {kl: 0.1}}}\n",
+            exported="extends: micro\nstart: eval\nexport: {dtype: bfloat16}\n",
+            scored="extends: micro\nstart: eval\neval: {batch_size: 8}\n",
+            shorter="extends: micro\nstart: eval\nrl: {steps: {rlvr2: null}}\n",
+        )
+    )
+
+
+def test_data_products_follow_from_their_own_files(family):
+    assert family.parts(SimpleNamespace(corpus="micro-facts")) == ["0000", "0001"]
+    assert family.mixture_tokenizer(SimpleNamespace(mixture="micro")) == "micro"
+    assert family.mixture_sources(SimpleNamespace(mixture="micro")) == ["chats", "more-chats"]
+    assert family.task_prompts(SimpleNamespace(task="micro_facts")) == "micro-facts"
+    assert family.task_prompts(SimpleNamespace(task="mmlu")) == []
+
+
+def test_a_corpus_or_source_without_weight_is_no_input(config_folder):
+    blend = config_folder / "blends/micro-phase1.yaml"
+    blend.write_text("weights: {micro-equations: 0, micro-facts: 0.4}\n")
+    names = Names(Config(config_folder, overrides="mixtures.micro.sources.chats.weight=0"))
+    assert names.blended_corpora(wildcards("micro", phase="phase1")) == ["micro-facts"]
+    assert names.mixture_sources(SimpleNamespace(mixture="micro")) == ["more-chats"]
+
+
+def test_a_stage_starts_from_the_run_that_owns_the_stage_before(family):
+    assert family.phase_before(wildcards("micro", phase="phase1")) == []
+    assert family.owner_of_phase_before(wildcards("micro", phase="phase1")) == "micro"
+    assert family.phase_before(wildcards("micro", phase="phase2")) == "phase1"
+    assert family.owner_of_last_phase(wildcards("grandchild")) == "micro"
+    assert family.last_phase(wildcards("grandchild")) == "phase2"
+    before = wildcards("grandchild", step="rlvr2")
+    assert family.stage_before_step(before) == "rl.rlvr1"
+    assert family.exporter_before_step(before) == "child"
+    first = wildcards("child", step="rlvr1")
+    assert (family.stage_before_step(first), family.exporter_before_step(first)) == ("sft", "child")
+
+
+def test_an_export_reads_one_checkpoint(family):
+    for stage, phase, sft, step in (
+        ("pretrain", "phase2", [], []),
+        ("pretrain.phase1", "phase1", [], []),
+        ("sft", [], "sft", []),
+        ("rl", [], [], "rlvr2"),
+        ("rl.rlvr1", [], [], "rlvr1"),
+    ):
+        asked = wildcards("micro", stage=stage)
+        found = (
+            family.exported_phase(asked),
+            family.exported_sft(asked),
+            family.exported_step(asked),
+        )
+        assert found == (phase, sft, step)
+
+
+def test_exports_and_scores_are_shared_with_the_owner(family):
+    assert family.evaluated(wildcards("grandchild")) == ["pretrain", "sft", "rl"]
+    assert family.exporters(wildcards("grandchild")) == ["micro", "child", "grandchild"]
+    assert family.scorers(wildcards("grandchild")) == [
+        *["micro", "micro", "child", "child", "grandchild", "grandchild"]
+    ]
+    assert family.scored_stages(wildcards("micro"))[:3] == ["pretrain", "pretrain", "sft"]
+    assert family.scored_tasks(wildcards("micro")) == ["micro_arithmetic", "micro_facts"] * 3
+
+
+def test_who_exports_otherwise_exports_and_scores_by_itself(family):
+    assert family.exporters(wildcards("exported")) == ["exported"] * 3
+    assert family.scorers(wildcards("exported")) == ["exported"] * 6
+    assert family.owner_of_stage(wildcards("exported", stage="rl")) == "micro"
+
+
+def test_who_scores_otherwise_scores_the_exports_of_the_owner(family):
+    assert family.exporters(wildcards("scored")) == ["micro"] * 3
+    assert family.scorers(wildcards("scored")) == ["scored"] * 6
+
+
+def test_a_run_with_another_last_step_does_not_take_its_parents_for_it(family):
+    # `rl` is rlvr1 here and rlvr2 in micro: results/micro/export/rl.json is another model
+    assert family.exporters(wildcards("shorter")) == ["micro", "micro", "shorter"]
+    asked = wildcards("shorter", stage="rl")
+    assert family.exported_step(asked) == "rlvr1" and family.owner_of_stage(asked) == "micro"
+
+
+def test_a_report_shows_every_stage_from_where_it_lies(family):
+    assert family.own_phases(wildcards("grandchild")) == ["phase1", "phase2"]
+    assert family.owners_of_phases(wildcards("grandchild")) == ["micro", "micro"]
+    assert family.owner_of_sft(wildcards("grandchild")) == "child"
+    assert family.own_steps(wildcards("grandchild")) == ["rlvr1", "rlvr2"]
+    assert family.owners_of_steps(wildcards("grandchild")) == ["child", "grandchild"]
+
+
+def test_a_branch_is_exported_from_its_own_checkpoint(family):
+    asked = wildcards("nano3", stage="rl.dpo")
+    assert family.exported_step(asked) == "dpo"
+    before = wildcards("nano3", step="dpo")
+    assert family.stage_before_step(before) == "rl"  # rlhf, the last of the chain
