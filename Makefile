@@ -23,7 +23,7 @@ setup: .venv/installed  ## install the local environment into .venv
 	touch $@
 
 .venv-megatron/installed: envs/megatron.txt envs/megatron.sh
-	envs/megatron.sh .venv-megatron
+	PYTHON=$(PYTHON) envs/megatron.sh .venv-megatron
 	touch $@
 
 demo: .venv/installed  ## build super3 at laptop size, from text to scores and a report page

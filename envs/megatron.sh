@@ -14,11 +14,12 @@ if [[ $(cat "$venv/.built" 2>/dev/null) == "$digest" ]]; then
 fi
 
 rm -rf "$venv"
-"${PYTHON:-python3.11}" -m venv "$venv"
+"${PYTHON:-python3}" -m venv "$venv"
 pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile)
 
-# torch alone is resolved, so that a CUDA build brings its libraries; a CPU build brings none.
-"${pip[@]}" --constraint "$pins" torch pybind11 setuptools
+# torch first and exactly so, which finds a CPU build where one is offered. It alone is resolved, so
+# that a CUDA build brings its libraries; a CPU build brings none.
+"${pip[@]}" --constraint "$pins" "$(grep '^torch==' "$pins")" pybind11 setuptools
 
 # The list is complete: no resolution. megatron-core has wheels for 3.12 only, its source builds on
 # 3.11 too.
