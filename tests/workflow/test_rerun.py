@@ -98,7 +98,7 @@ CHANGES = {
     "RL learning rate": (
         MICRO, RL, RL.replace("{", "{peak: 3e-5, "),
         Counter(rl=2, export=2, eval_task=2, eval=1),
-        "rl.steps.rlvr1.schedule.peak: 0.0001 → 3e-05",
+        "rl.steps.rlvr1.schedule.peak: 0.0002 → 3e-05",
     ),
     "RL rows": (
         "config/prompts/micro-problems.yaml", "seed: 3, count: 60", "seed: 3, count: 64",

@@ -65,8 +65,14 @@ def evaluate(job: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]
 
 
 def kept(sample: dict[str, Any], metric: str) -> dict[str, Any]:
-    """What of a sample is the same in every run on every machine."""
+    """What of a sample is the same in every run on every machine.
+
+    `generation` is the text as the model wrote it; `response` what the task's filters made of it,
+    or the likelihoods of a multiple choice.
+    """
+    said = sample["resps"][0][0]
     return {
+        **({"generation": said} if isinstance(said, str) else {}),
         "doc": sample["doc"],
         "prompt": sample["arguments"][0][0],
         "response": sample["filtered_resps"],
