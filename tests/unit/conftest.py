@@ -1,10 +1,14 @@
 """What several unit tests need, made once: a small tokenizer, and all config."""
 
 import pytest
+from hypothesis import settings
 
 import small_config
 import small_tokenizer
 from nemoflow.config import Config
+
+settings.register_profile("busy", deadline=None)  # a busy machine is no failure
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

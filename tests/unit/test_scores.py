@@ -61,7 +61,7 @@ def test_the_table_is_aligned(tmp_path):
     }
     files.write_json(tmp_path / "eval.json", {"stages": stages})
     assert scores.table(scores.read(tmp_path / "eval.json")) == [
-        "stage  arithmetic  arc",
-        "rl          0.976  0.500",
-        "sft         0.250  1.000",
+        "stage  arc  arithmetic",
+        "sft    1.000       0.250",
+        "rl     0.500       0.976",
     ]

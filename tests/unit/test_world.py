@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_told_in_numbers(config_folder, profile, resources,
     config = with_runs(config_folder, child=f"extends: nano3\n{change}\n")
     with pytest.raises(UserError, match="^config/") as error:
         checked(config, "child", profile(**resources))
-    assert said in str(error.value) and "pretrain.phase1" in str(error.value)
+    assert said in str(error.value) and "pretrain." in str(error.value)
 
 
 def test_a_world_that_fits_is_told_in_words(config_folder, profile):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nemoflow import checkpoint, launch, locks, manifest, metrics, provenance, specs
+from nemoflow.errors import UserError
 from nemoflow.files import digest, read_json, sha256_of, write_json
 
 
@@ -21,8 +22,8 @@ class Build:
     `outputs[0]` is the product's manifest; the others are small files beside it.
     """
 
-    def __init__(self, spec: str | Path, inputs: Iterable[str], outputs: Iterable[str]):
-        self.spec = specs.read(spec)
+    def __init__(self, stage: str, spec: str | Path, inputs: Iterable[str], outputs: Iterable[str]):
+        self.spec = specs.read(spec, stage)
         self.identity, self.options = self.spec.identity, self.spec.options
         self.inputs = [str(path) for path in inputs]
         self.outputs = [Path(path) for path in outputs]
@@ -115,6 +116,10 @@ def train(build: Build, task: str, title: str, log: str, inputs: dict[str, Any])
         if newest := checkpoint.newest(progress):
             say(f"{title}: attempt {attempts} goes on from {newest}")
         run_job(build, progress, log, task=task, title=title, inputs=inputs, belongs_to=belongs)
+        if checkpoint.final(progress) is None:
+            raise UserError(
+                f"{title}: ended without a finished checkpoint in {progress} (log: {log})"
+            )
     publish(build, progress)
     build.facts["attempts"] = read_json(progress / "attempts.json")["count"]
     metrics.curve(progress / "metrics.jsonl", build.outputs[1])

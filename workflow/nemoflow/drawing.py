@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 Points = list[tuple[float, float]]
 MOST_POINTS = 300  # of a line; more are not seen
-SMOOTHED = 40  # lines with more points than this are drawn faint, with their mean over them
-MARKED = 30  # lines with fewer points than this show each of them
+SMOOTHED = 40  # parts with more points than this are drawn faint, with their mean over them
+LETTER = 6  # width of a letter, SVG units
+MARKED = 15  # lines with fewer points than this show each of them
 
 
 def short(number: float) -> str:
@@ -31,11 +32,21 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """A series to draw; `style` is its class in the page's style sheet."""
+    """A series to draw, one part per stage; `style` is its class in the page's style sheet."""
 
     name: str
     style: str
-    points: Points
+    parts: list[Points]
+
+    @property
+    def points(self) -> Points:
+        """All of it."""
+        return [point for part in self.parts for point in part]
+
+    @property
+    def means(self) -> Points:
+        """It without its noise; no mean reaches from one stage into the next."""
+        return [point for part in self.parts for point in smoothed(part)]
 
     @property
     def last(self) -> float:
@@ -81,7 +92,6 @@ class Chart:
     height: float
     axes: Axes
     lines: list[Line]
-    x_name: str
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     paths: list[tuple[str, str]]
@@ -91,42 +101,49 @@ class Chart:
 
 def chart(
     lines: Sequence[Line],
-    x_name: str,
     size: tuple[float, float] = (460, 230),
     marks: Sequence[tuple[float, str]] = (),
     y_range: tuple[float, float] | None = None,
-    x_range: tuple[float, float] | None = None,
+    x_end: float | None = None,
 ) -> Chart | None:
     """Draw lines over common axes; None where there is no point to draw.
 
-    Ranges follow from the points where they are not given.
+    Ranges follow from the points where they are not given; x counts from 0.
     """
     lines = [line for line in lines if line.points]
     if not lines:
         return None
     width, height = size
-    first, last = x_range or reach(x for line in lines for x, _ in line.points)
     axes = Axes(
-        (first, last if last > first else first + 1),
+        (0, x_end or max(x for line in lines for x, _ in line.points) or 1),
         y_range or span(y for line in lines for _, y in line.points),
         *(42, 20 if marks else 8, width - 8, height - 22),
     )
-    noisy = [line for line in lines if len(line.points) > SMOOTHED]
-    means = [smoothed(line.points) if line in noisy else line.points for line in lines]
+    noisy = [line for line in lines if any(len(part) > SMOOTHED for part in line.parts)]
     sparse = [line for line in lines if len(line.points) < MARKED]
     return Chart(
         width,
         height,
         axes,
         lines,
-        x_name,
-        [(axes.across(x), short(x)) for x in ticks(*axes.x_range, int(width / 75))],
-        [(axes.down(y), short(y)) for y in ticks(*axes.y_range, int(height / 45))],
+        [(axes.across(x), short(x)) for x in ticks(*axes.x_range, max(3, int(width / 75)))],
+        [(axes.down(y), short(y)) for y in ticks(*axes.y_range, max(3, int(height / 45)))],
         [(f"{line.style} faint", axes.path(line.points)) for line in noisy]
-        + [(line.style, axes.path(mean)) for line, mean in zip(lines, means, strict=True)],
+        + [(line.style, axes.path(line.means)) for line in lines],
         [(line.style, axes.across(x), axes.down(y)) for line in sparse for x, y in line.points],
-        [(axes.across(x), label) for x, label in marks],
+        labelled([(axes.across(x), label) for x, label in marks], width),
     )
+
+
+def labelled(marks: Sequence[tuple[float, str]], width: float) -> list[tuple[float, str]]:
+    """Marks at their places, without the labels that would lie over another or off the chart."""
+    found, free = [], 0.0
+    for x, label in marks:
+        end = x + LETTER * len(label)
+        fits = free <= x and end <= width + LETTER
+        found.append((x, label if fits else ""))
+        free = end if fits else free
+    return found
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
@@ -138,17 +155,14 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def reach(values: Iterable[float]) -> tuple[float, float]:
-    """The least and the greatest."""
-    values = list(values)
-    return min(values), max(values)
-
-
 def span(values: Iterable[float]) -> tuple[float, float]:
-    """The range of an axis that shows all values, with some room around them."""
-    low, high = reach(values)
-    margin = (high - low) * 0.06 or abs(high) * 0.1 or 0.5
-    return (max(0.0, low - margin) if low >= 0 else low - margin), high + margin
+    """The range of an axis that shows all values; from 0 where 0 is not far."""
+    values = list(values)
+    low, high = min(values), max(values)
+    if low == high:
+        return min(0.0, 2 * low), max(0.0, 2 * high) or 1.0
+    margin = (high - low) * 0.06
+    return (0.0 if 0 <= low < high / 3 else low - margin), high + margin
 
 
 def thinned(points: Points) -> Points:
@@ -160,7 +174,9 @@ def thinned(points: Points) -> Points:
 
 
 def smoothed(points: Points) -> Points:
-    """The running mean over about a twentieth of the line."""
+    """The running mean over about a twentieth of a long line; a short one as it is."""
+    if len(points) <= SMOOTHED:
+        return points
     around = max(2, len(points) // 40)
     means = []
     for place, (x, _) in enumerate(points):

@@ -41,9 +41,9 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as readable JSON with sorted keys, whole or not at all."""
-    write_whole(path, json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n")
+def write_json(path: str | Path, value: Any, sort_keys: bool = True) -> None:
+    """Write `value` as readable JSON, whole or not at all."""
+    write_whole(path, json.dumps(value, sort_keys=sort_keys, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:

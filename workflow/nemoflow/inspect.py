@@ -1,6 +1,7 @@
 """What the commands of `python -m nemoflow` answer about config, as lines of text."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import yaml
 
 from nemoflow import graph, world
 from nemoflow.config import Config, layers
-from nemoflow.config.base import plain
+from nemoflow.config.base import NAME, plain
 from nemoflow.config.checks import difference
 from nemoflow.config.messages import nearest
 from nemoflow.config.run import Run
@@ -85,7 +86,7 @@ def explain(config: Config, run: str, dotted: str) -> Iterator[str]:
         return
     yield f"{dotted} = {shown(value)}    {place or 'default of the model'}"
     for parent, layer in config.lineage(run):
-        for tried in (key, inherited(key)):
+        for tried in dict.fromkeys((key, inherited(key))):
             try:
                 before = under(layer.value, tried)
             except KeyError:
@@ -119,8 +120,10 @@ def new(config: Config, name: str, parent: str, keys: list[str]) -> list[str]:
     """Write `config/{name}.yaml`, `start` included, once it is a valid run.
 
     Raises:
-        UserError: the run exists, or a key is wrong; nothing is written.
+        UserError: the run exists, or its name or a key is wrong; nothing is written.
     """
+    if not re.fullmatch(NAME, name) or name == "data":
+        raise UserError(f"{name}: a run's name has a-z, 0-9, _ and - only, and is not data")
     path = config.folder / f"{name}.yaml"
     if name in config.run_names():
         raise UserError(f"{path}: exists already; choose another name, or edit it")

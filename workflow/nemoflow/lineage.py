@@ -60,14 +60,14 @@ class Product:
 
 
 def trace(paths: Iterable[str]) -> dict[str, Product]:
-    """The products at `paths` and, as far as known, all that they were made from, by path."""
+    """The products at `paths` and, as far as is known, all that they were made from, by path."""
     found: dict[str, Product] = {}
     waiting = list(paths)
     while waiting:
         path = waiting.pop()
         if path not in found:
             found[path] = Product.at(path)
-            waiting += found[path].inputs
+            waiting += [made for made in found[path].inputs if made.startswith("results/")]
     return found
 
 
@@ -83,7 +83,7 @@ def measure(content: dict[str, Any]) -> tuple[float, str]:
             return packed["rows"], " rows"
         case int(rows):
             return rows, " rows"
-    for key, unit in (("step", " steps"), ("tokens", " tokens"), ("n", " items"), ("size", "B")):
+    for key, unit in (("step", " steps"), ("tokens", " tokens"), ("size", " bytes")):
         if key in content:
             return content[key], unit
     return 0, ""
@@ -105,27 +105,29 @@ class Node:
 
     @property
     def title(self) -> str:
-        """What it is."""
+        """What it is called in its column."""
         path, kind = Path(self.members[0].path), self.members[0].kind
         if kind in ("tokens", "rendered") and len(self.members) > 1:
             return f"{len(self.members)} {'corpora' if kind == 'tokens' else 'sources'}"
-        if kind == "scores":
-            return f"{path.parent.name}, {len(self.members)} task{'s'[: len(self.members) > 1]}"
-        if path.stem in ("blend", "checkpoint"):
-            return kind if path.parent.name == kind else f"{kind} {path.parent.name}"
-        return path.stem if kind in ("tokens", "rendered", "eval") else f"{kind} {path.stem}"
+        named_by_folder = kind == "scores" or path.stem in ("blend", "checkpoint")
+        return path.parent.name if named_by_folder else path.stem
 
     @property
     def facts(self) -> str:
-        """How much of it there is, or whose it is, or that it is missing."""
+        """Its kind where the column has several, and how much of it there is."""
+        first = self.members[0]
         if self.state == "missing":
             return "missing"
         amounts = [measure(member.content) for member in self.members]
         total, unit = sum(amount for amount, _ in amounts), amounts[0][1]
-        told = f"{short(total)}{unit}" if total else ""
-        if self.state == "shared":
-            return f"{told} of {self.members[0].owner}".strip()
-        return told
+        told = (
+            [first.kind] if first.kind in ("blend", "packed", "prompts", "pretrain", "rl") else []
+        )
+        if first.kind == "scores":
+            told.append(f"{len(self.members)} task{'s' if len(self.members) > 1 else ''}")
+        elif total:
+            told.append(f"{short(total)}{unit}")
+        return ", ".join(told)
 
     def at(self, across: float, down: float) -> tuple[float, float]:
         """A point of the box; 0, 0 is its upper left corner and 1, 1 the lower right one."""

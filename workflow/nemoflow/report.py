@@ -1,25 +1,23 @@
 """One page about a run: scores, products, training, data, generations, provenance."""
 
 import csv
-import json
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from nemoflow import lineage, manifest
-from nemoflow.drawing import Chart, Line, Points, chart, duration, reach, short, span
+from nemoflow.drawing import Chart, Line, Points, chart, duration, short, span
 from nemoflow.files import read_json
 from nemoflow.lineage import Product
+from nemoflow.samples import samples
 
 TEMPLATES = Path(__file__).parents[1] / "report"
-SHOWN = 6  # generations of a task
-LONGEST = 400  # characters of a prompt or an answer
 Products = dict[str, Product]
 
 
@@ -41,6 +39,31 @@ def render(
     ]
     follow(stages)
     ladder = ladders(scores["stages"], config["eval"])
+    return template().render(
+        run=scores["run"],
+        about=config.get("about"),
+        ladder=ladder,
+        parents=sorted({stage.product.owner for stage in stages} - {scores["run"]}),
+        graph=lineage.draw(products, checkpoints, scores["run"]),
+        stages=stages,
+        curves=curves(stages),
+        corpora=corpora(stages),
+        blends={
+            stage.name: blended(products[path], products, stage)
+            for path, stage in zip(blends, stages, strict=False)
+        },
+        packed=products[packed],
+        rows=[product for product in products.values() if "rows" in product.content],
+        samples=samples(products.values(), config["eval"]),
+        facts=facts(stages, products.values()),
+        models={stage: scores["models"][stage] for stage in config["eval"]["stages"]},
+        origin=origin(products),
+        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
+    )
+
+
+def template() -> Template:
+    """The page's template; whatever it is given is escaped."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -49,25 +72,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters |= {"short": short, "duration": duration}
-    return environment.get_template("page.html.jinja").render(
-        run=scores["run"],
-        about=config.get("about"),
-        ladder=ladder,
-        graph=lineage.draw(products, checkpoints, scores["run"]),
-        stages=stages,
-        curves=curves(stages),
-        sources=sources(stages),
-        mixtures=[
-            (stage.name, blended(products[path], products, stage))
-            for path, stage in zip(blends, stages, strict=False)
-        ],
-        packed=products[packed],
-        rows=[product for product in products.values() if "rows" in product.content],
-        samples=samples(products, ladder),
-        models=scores["models"],
-        origin=origin(products),
-        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
-    )
+    return environment.get_template("page.html.jinja")
 
 
 class Stage:
@@ -93,7 +98,7 @@ class Stage:
         return [(name, points[0][1], points[-1][1]) for name, points in found if points]
 
     def points(self, column: str, x: str = "step") -> Points:
-        """A column of the curve over another one, where both are finite."""
+        """A column of the curve over `tokens` or `step`, where both are finite."""
         rows = [(row.get(x), row.get(column)) for row in self.curve]
         return [(self.offset + at, y) for at, y in rows if at is not None and y is not None]
 
@@ -133,7 +138,7 @@ class Ladder:
         """Where a score stands between the ends of the axis, 0 .. 100; the axis holds 0 .. 1."""
         scores = [score for _, score in self.steps]
         values = [0.0, 1.0] + [s[key] for s in scores for key in ("value", "published") if key in s]
-        low, high = reach(values)
+        low, high = min(values), max(values)
         return round(100 * min(max((value - low) / (high - low), 0), 1), 2)
 
     @property
@@ -166,51 +171,56 @@ def ladders(stages: dict[str, Any], asked: dict[str, Any]) -> list[Ladder]:
 def curves(stages: list[Stage]) -> list[tuple[str, Chart]]:
     """The titled charts of training, each section's stages on one axis."""
     by = {name: [s for s in stages if s.section == name] for name in ("pretrain", "sft", "rl")}
-    losses = {"loss": "next token", "valid_loss": "validation", "mtp_loss": "token after it (MTP)"}
+    losses = {"loss": "next token", "valid_loss": "validation", "mtp_loss": "MTP"}
     asked = [
-        ("Pretraining loss", by["pretrain"], "tokens", losses),
-        ("Fine-tuning loss", by["sft"], "step", losses),
-        ("Reward", by["rl"], "step", {"reward": "mean over completions"}),
-        ("Completion length", by["rl"], "step", {"completion_tokens": "tokens"}),
-        ("Learning rate in pretraining", by["pretrain"], "tokens", {"lr": "learning rate"}),
+        ("Pretraining loss over tokens", by["pretrain"], "tokens", losses),
+        ("Fine-tuning loss over steps", by["sft"], "step", losses),
+        ("Reward over steps", by["rl"], "step", {"reward": "mean over completions"}),
+        ("Completion length over steps", by["rl"], "step", {"completion_tokens": "tokens"}),
+        ("Learning rate over tokens", by["pretrain"], "tokens", {"lr": "learning rate"}),
     ]
     drawn = [
-        (title, chart(series(members, names, x), x, marks=starts(members, x)))
+        (title, chart(lines(members, names, x), marks=starts(members, x)))
         for title, members, x, names in asked
     ]
     return [(title, made) for title, made in drawn if made]
 
 
-def series(members: list[Stage], names: dict[str, str], x: str) -> list[Line]:
-    """Columns of the curves of consecutive stages as lines."""
+def lines(members: list[Stage], names: dict[str, str], x: str) -> list[Line]:
+    """Columns of the curves of consecutive stages, by the names to show."""
     return [
-        Line(name, column, [point for stage in members for point in stage.points(column, x)])
+        Line(name, column, [stage.points(column, x) for stage in members])
         for column, name in names.items()
     ]
 
 
 def starts(members: list[Stage], x: str) -> list[tuple[float, str]]:
     """Where each of several stages begins."""
-    begun = [stage.from_tokens if x == "tokens" else stage.from_step for stage in members]
-    names = [stage.name.partition(".")[2] for stage in members]
-    places = [stage.offset + place for stage, place in zip(members, begun, strict=True)]
-    return list(zip(places, names, strict=True)) if len(members) > 1 else []
-
-
-def sources(stages: list[Stage]) -> list[Chart]:
-    """The validation loss of every corpus, on equal axes."""
-    members = [stage for stage in stages if stage.section == "pretrain"]
-    columns = {key: key.partition("/")[2] for s in members for row in s.curve for key in row}
-    columns = {key: name for key, name in sorted(columns.items()) if key.startswith("valid_loss/")}
-    lines = [line for line in series(members, columns, "tokens") if line.points]
-    if not lines:
+    if len(members) == 1:
         return []
-    ranges = {
-        "y_range": span(y for line in lines for _, y in line.points),
-        "x_range": reach(x for line in lines for x, _ in line.points),
-    }
-    named = [Line(line.name, "valid_loss", line.points) for line in lines]
-    return [chart([line], "tokens", size=(220, 110), **ranges) for line in named]
+    return [
+        (
+            stage.offset + (stage.from_tokens if x == "tokens" else stage.from_step),
+            stage.name.partition(".")[2],
+        )
+        for stage in members
+    ]
+
+
+def corpora(stages: list[Stage]) -> list[Chart]:
+    """The validation loss of every corpus in pretraining, on equal axes."""
+    members = [stage for stage in stages if stage.section == "pretrain"]
+    columns = sorted({column for stage in members for row in stage.curve for column in row})
+    found = [
+        Line(column.partition("/")[2], "valid_loss", [s.points(column, "tokens") for s in members])
+        for column in columns
+        if column.startswith("valid_loss/")
+    ]
+    if not found:
+        return []
+    y_range = span(y for line in found for _, y in line.points)
+    x_end = max(x for line in found for x, _ in line.points)
+    return [chart([line], (180, 100), y_range=y_range, x_end=x_end) for line in found]
 
 
 @dataclass(frozen=True)
@@ -220,103 +230,46 @@ class Blended:
     `tokens` are those it has for training, `epochs` how often the phase saw each of them.
     """
 
-    corpus: str
-    asked: float | None
     realised: float
+    asked: float | None
     tokens: int | None
     epochs: float | None
 
 
-def blended(blend: Product, products: Products, stage: Stage) -> list[Blended]:
-    """The corpora of a phase's blend, as it stands in blend.json."""
+def blended(blend: Product, products: Products, stage: Stage) -> dict[str, Blended]:
+    """The corpora of a phase, as they stand in its blend.json, the largest first."""
     entries = blend.content["train"]
     weights: dict[str, float] = defaultdict(float)
     for weight, prefix in zip(entries[::2], entries[1::2], strict=True):
         weights[Path(prefix).parents[1].name] += float(weight)
     asked = blend.record.get("identity", {}).get("weights", {})
-    corpora = {Path(path).stem: products[path] for path in stage.product.inputs}
+    made_from = {Path(path).stem: products[path] for path in stage.product.inputs}
     seen = stage.content["tokens"] - stage.from_tokens
-    found = []
-    for corpus, weight in weights.items():
-        share = weight / sum(weights.values())
-        content = corpora[corpus].content if corpus in corpora else {}
+    found = {}
+    for corpus in sorted(weights, key=weights.__getitem__, reverse=True):
+        share = weights[corpus] / sum(weights.values())
+        content = made_from[corpus].content if corpus in made_from else {}
         tokens = int(lineage.measure(content)[0]) or None
-        found.append(
-            Blended(
-                corpus,
-                asked[corpus] / sum(asked.values()) if corpus in asked else None,
-                share,
-                tokens,
-                share * seen / tokens if tokens else None,
-            )
+        found[corpus] = Blended(
+            share,
+            asked[corpus] / sum(asked.values()) if corpus in asked else None,
+            tokens,
+            share * seen / tokens if tokens else None,
         )
     return found
 
 
-def samples(products: Products, ladder: list[Ladder]) -> list[tuple[Ladder, list[dict[str, Any]]]]:
-    """Of each task the first items, with the answer of every stage whose samples are here."""
-    places = {
-        (Path(path).parent.name, Path(path).stem): manifest.payload(path) / "samples.jsonl"
-        for path, product in products.items()
-        if product.kind == "scores"
-    }
-    shown = []
-    for task in ladder:
-        answers = {
-            stage: first_lines(places[stage, task.task])
-            for stage, _ in task.steps
-            if (stage, task.task) in places and places[stage, task.task].exists()
-        }
-        if answers:
-            items = [
-                item(dict(zip(answers, given, strict=True)), task.steps[0][1]["metric"])
-                for given in zip(*answers.values(), strict=False)
-            ]
-            shown.append((task, items))
-    return shown
-
-
-def first_lines(path: Path) -> list[dict[str, Any]]:
-    """The samples that are shown of a task."""
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in islice(file, SHOWN)]
-
-
-def item(given: dict[str, dict[str, Any]], metric: str) -> dict[str, Any]:
-    """One question through all stages: {question, target, answers: [(stage, text, score)]}."""
-    one = next(iter(given.values()))
-    doc, target = one["doc"], one["target"]
-    choices = doc.get("choices")
-    if isinstance(choices, list) and isinstance(target, int):
-        target = choices[target]
-    return {
-        "question": cut(str(doc.get("question") or one["prompt"])),
-        "target": cut(str(target)),
-        "answers": [
-            (stage, cut(answer(sample, choices, metric)), sample["score"])
-            for stage, sample in given.items()
-        ],
-    }
-
-
-def answer(sample: dict[str, Any], choices: Any, metric: str) -> str:
-    """What a model said, or which choice it finds likeliest (`acc_norm`: per character)."""
-    said = sample["response"]
-    if not isinstance(said[0], list):
-        return str(sample.get("generation", said[0]))
-    likelihoods = [float(choice[0]) for choice in said]
-    named = isinstance(choices, list) and len(choices) == len(said)
-    if named and metric.startswith("acc_norm"):
-        likelihoods = [
-            value / len(text) for value, text in zip(likelihoods, choices, strict=True)
-        ]
-    best = likelihoods.index(max(likelihoods))
-    return str(choices[best]) if named else f"choice {best + 1} of {len(said)}"
-
-
-def cut(text: str) -> str:
-    """The end of a long text: of a prompt with examples, the question."""
-    return text if len(text) <= LONGEST else f"… {text[-LONGEST:]}"
+def facts(stages: list[Stage], products: Iterable[Product]) -> list[tuple[str, str]]:
+    """A few numbers on the whole, named."""
+    pretrained = [stage for stage in stages if stage.section == "pretrain"][-1]
+    built = [product.built for product in products if product.built]
+    told = [("tokens of pretraining", short(pretrained.offset + pretrained.content["tokens"]))]
+    if built:
+        resumed = sum(entry.get("attempts", 1) - 1 for entry in built)
+        seconds = sum(entry["seconds"] for entry in built)
+        told += [("jobs", str(len(built))), ("time of all jobs", duration(seconds))]
+        told.append(("resumed", f"{resumed}×"))
+    return told
 
 
 def origin(products: Products) -> dict[str, Any]:
@@ -331,7 +284,6 @@ def origin(products: Products) -> dict[str, Any]:
             versions[name].add(version)
     return {
         "jobs": len(built),
-        "seconds": sum(product.built["seconds"] for product in built),
         "started": [product.built["started"] for product in (built[:1] + built[-1:])],
         "commits": Counter(product.built["commit"] for product in built),
         "hosts": Counter(product.built["host"] for product in built),

@@ -7,12 +7,14 @@ from typing import Any
 from nemoflow import manifest
 from nemoflow.files import read_json
 
+SECTIONS = ("pretrain", "sft", "rl")
 Scores = dict[str, dict[str, dict[str, Any]]]
 
 
 def verdict(value: float, published: dict[str, float]) -> dict[str, Any]:
     """A score held against a published one; a verdict that fails is shown, and fails no job."""
-    within = abs(value - published["value"]) <= published["tolerance"]
+    distance = round(abs(value - published["value"]), 9)  # 0.52 - 0.5 is a little over 0.02
+    within = distance <= published["tolerance"]
     return {
         "published": published["value"],
         "tolerance": published["tolerance"],
@@ -45,12 +47,13 @@ def gather(
 
 
 def table(stages: Scores) -> list[str]:
-    """The scores as aligned text, a line per stage."""
+    """The scores as aligned text, a line per stage, in pipeline order."""
+    order = sorted(stages, key=lambda stage: SECTIONS.index(stage.partition(".")[0]))
     tasks = list(dict.fromkeys(task for scores in stages.values() for task in scores))
     width = max(len(stage) for stage in (*stages, "stage"))
     lines = ["  ".join([f"{'stage':<{width}}", *tasks])]
-    for stage, scores in stages.items():
-        cells = [f"{scores[task]['value']:>{len(task)}.3f}" for task in tasks]
+    for stage in order:
+        cells = [f"{stages[stage][task]['value']:>{len(task)}.3f}" for task in tasks]
         lines.append("  ".join([f"{stage:<{width}}", *cells]))
     return lines
 

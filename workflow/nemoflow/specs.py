@@ -64,8 +64,8 @@ class Spec:
         return path
 
 
-def read(path: str | Path) -> Spec:
-    """The spec in a file that `Spec.write` wrote.
+def read(path: str | Path, stage: str) -> Spec:
+    """The spec of a stage in a file that `Spec.write` wrote.
 
     Raises:
         UserError: there is no such file, or it holds something else.
@@ -80,6 +80,8 @@ def read(path: str | Path) -> Spec:
         raise UserError(f"{path}: not readable as JSON: {error}") from None
     if not isinstance(content, dict) or content.keys() != Spec.__dataclass_fields__.keys():
         raise UserError(f"{path}: not a spec; it has {', '.join(Spec.__dataclass_fields__)}")
+    if content["stage"] != stage:
+        raise UserError(f"{path}: a spec of {content['stage']}, not of {stage}")
     return Spec(**content)
 
 

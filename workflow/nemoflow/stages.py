@@ -24,7 +24,7 @@ from nemoflow.scores import gather
 
 def tokenizer(spec: str, sources: str, output: str) -> None:
     """Fetch a tokenizer at its pinned revision, or train one."""
-    with Build(spec, [], [output]) as build:
+    with Build("tokenizer", spec, [], [output]) as build:
         folder = build.fresh_payload()
         if trained := build.identity.get("train"):
             texts = corpora.texts(trained["sources"], trained["text_field"], Path(sources))
@@ -49,7 +49,7 @@ def tokenizer(spec: str, sources: str, output: str) -> None:
 
 def plan(spec: str, sources: str, output: str) -> None:
     """List a corpus' files and cut them into parts and shards."""
-    with Build(spec, [], [output]) as build:
+    with Build("plan", spec, [], [output]) as build:
         cut = build.identity
         files = corpora.list_files(cut["source"], Path(sources))
         build.finish(**plans.make_plan(files, cut["parts"], cut["shards_per_part"]))
@@ -57,7 +57,7 @@ def plan(spec: str, sources: str, output: str) -> None:
 
 def tokens(spec: str, sources: str, plan: str, tokenizer: str, part: str, output: str) -> None:
     """Tokenize one part of a corpus; its finished shards are kept when the job is tried again."""
-    with Build(spec, [plan, tokenizer], [output]) as build:
+    with Build("tokens", spec, [plan, tokenizer], [output]) as build:
         planned, _ = build.need(plan, tokenizer)
         settings = {"max_tokens": None, **build.identity, **build.options}
         whole = {**planned, "corpus": settings["corpus"], "source": settings["source"]}
@@ -70,7 +70,7 @@ def tokens(spec: str, sources: str, plan: str, tokenizer: str, part: str, output
 
 def corpus(spec: str, parts: list[str], output: str) -> None:
     """Join parts into one product; what is left of an earlier, larger number of parts goes."""
-    with Build(spec, parts, [output]) as build:
+    with Build("corpus", spec, parts, [output]) as build:
         contents = build.need(*parts)
         counts = tokenizing.join_parts(contents, build.identity["corpus"])
         build.join_payloads(parts)
@@ -79,7 +79,7 @@ def corpus(spec: str, parts: list[str], output: str) -> None:
 
 def blend(spec: str, corpora: list[str], output: str) -> None:
     """Give every shard its weight, in each split."""
-    with Build(spec, corpora, [output]) as build:
+    with Build("blend", spec, corpora, [output]) as build:
         contents = manifest.read_all(corpora)
         shards = {content["identity"]["corpus"]: content["shards"] for content in contents}
         made, _ = blends.make_blend(build.identity["weights"], shards)
@@ -97,7 +97,7 @@ def pretrain(
 ) -> None:
     """Train one phase on its blend, from the phase before it."""
     before = [init] if init else []
-    with Build(spec, [blend, *corpora, *before], [checkpoint, curve]) as build:
+    with Build("pretrain", spec, [blend, *corpora, *before], [checkpoint, curve]) as build:
         build.need(*corpora, *before)
         blends.check_blend(blend)
         inputs = {"blend": blend, "init": bytes_of(init) if init else None}
@@ -107,7 +107,7 @@ def pretrain(
 
 def render(spec: str, sources: str, tokenizer: str, output: str) -> None:
     """Turn conversations into tokens and a mask of what to learn."""
-    with Build(spec, [tokenizer], [output]) as build:
+    with Build("render", spec, [tokenizer], [output]) as build:
         build.need(tokenizer)
         source, cache, counts = build.identity["source"], Path(sources), RowCount()
         files = corpora.list_files(source, cache)
@@ -123,7 +123,7 @@ def render(spec: str, sources: str, tokenizer: str, output: str) -> None:
 
 def pack(spec: str, rendered: list[str], output: str) -> None:
     """Pack rendered conversations into rows of equal length."""
-    with Build(spec, rendered, [output]) as build:
+    with Build("pack", spec, rendered, [output]) as build:
         build.need(*rendered)
         cut = build.identity
         weighted = {
@@ -144,7 +144,7 @@ def pack(spec: str, rendered: list[str], output: str) -> None:
 
 def sft(spec: str, init: str, data: str, checkpoint: str, curve: str, log: str) -> None:
     """Fine-tune the last pretrained model on packed conversations."""
-    with Build(spec, [init, data], [checkpoint, curve]) as build:
+    with Build("sft", spec, [init, data], [checkpoint, curve]) as build:
         build.need(init, data)
         inputs = {"init": bytes_of(init), "data": bytes_of(data)}
         build.finish(**train(build, "sft", "sft", log, inputs))
@@ -152,7 +152,7 @@ def sft(spec: str, init: str, data: str, checkpoint: str, curve: str, log: str) 
 
 def resolve(spec: str, sources: str, output: str) -> None:
     """Check the rows of a set of prompts, and split off validation."""
-    with Build(spec, [], [output]) as build:
+    with Build("resolve", spec, [], [output]) as build:
         told, cache = build.identity, Path(sources)
         given = told.get("validation")
         folder = build.fresh_payload()
@@ -170,7 +170,7 @@ def resolve(spec: str, sources: str, output: str) -> None:
 
 def rl(spec: str, init: str, prompts: str, checkpoint: str, curve: str, log: str) -> None:
     """Train one step on its prompts, from the export of the stage before it."""
-    with Build(spec, [init, prompts], [checkpoint, curve]) as build:
+    with Build("rl", spec, [init, prompts], [checkpoint, curve]) as build:
         build.need(init, prompts)
         inputs = {"init": bytes_of(init), "prompts": bytes_of(prompts)}
         title = f"rl.{Path(checkpoint).parent.name}"
@@ -179,7 +179,7 @@ def rl(spec: str, init: str, prompts: str, checkpoint: str, curve: str, log: str
 
 def export(spec: str, checkpoint: str, tokenizer: str, output: str, log: str) -> None:
     """Write a stage's checkpoint in Hugging Face format."""
-    with Build(spec, [checkpoint, tokenizer], [output]) as build:
+    with Build("export", spec, [checkpoint, tokenizer], [output]) as build:
         build.need(checkpoint, tokenizer)
         folder = build.fresh_payload()
         inputs = {"checkpoint": bytes_of(checkpoint), "tokenizer": bytes_of(tokenizer)}
@@ -192,7 +192,7 @@ def export(spec: str, checkpoint: str, tokenizer: str, output: str, log: str) ->
 def eval_task(spec: str, model: str, prompts: str | None, output: str, log: str) -> None:
     """Score an exported model on one task."""
     given = [model, prompts] if prompts else [model]
-    with Build(spec, given, [output]) as build:
+    with Build("eval_task", spec, given, [output]) as build:
         build.need(*given)
         folder = build.fresh_payload()
         items = f"{bytes_of(prompts)}/validation.jsonl" if prompts else None
@@ -212,15 +212,16 @@ def eval_task(spec: str, model: str, prompts: str | None, output: str, log: str)
 
 def eval(spec: str, run: str, models: list[str], scores: list[str], output: str) -> None:
     """Gather the scores of all evaluated stages, with the published ones beside them."""
-    with Build(spec, [*models, *scores], [output]) as build:
-        write_json(output, gather(run, build.identity, models, scores))
+    with Build("eval", spec, [*models, *scores], [output]) as build:
+        made = gather(run, build.identity, models, scores)
+        write_json(output, made, sort_keys=False)  # stages in pipeline order, for whoever reads it
 
 
 def report(
     spec: str, eval: str, blends: list[str], checkpoints: list[str], packed: str, output: str
 ) -> None:
     """Draw the page about a run."""
-    with Build(spec, [eval, *blends, *checkpoints, packed], [output]) as build:
+    with Build("report", spec, [eval, *blends, *checkpoints, packed], [output]) as build:
         write_whole(output, page.render(eval, blends, checkpoints, packed, build.options))
 
 

@@ -1,4 +1,4 @@
-"""All config of a checkout: broken files stop nobody else, jobs keep what they were planned with."""
+"""Broken files stop nobody else; jobs keep the config that they were planned with."""
 
 import pytest
 

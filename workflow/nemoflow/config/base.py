@@ -22,7 +22,8 @@ Count = Annotated[Integer, Field(ge=0)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Rate = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+NAME = r"[a-z0-9][a-z0-9_-]*"
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 
 
 def plain(model: BaseModel, *without: str) -> dict[str, Any]:
