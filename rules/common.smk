@@ -113,6 +113,9 @@ class Polite:
         return politely(getattr(self.inner, name))
 
 
+# `python` in the rules is the one that runs Snakemake, whether or not its environment is active.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
 records = provenance.Snakemake()
 controllers = locks.Controllers(Path(".snakemake"))
 settings = load()

@@ -70,6 +70,14 @@ def exported(path):
     }
 
 
+def scored(path):
+    """An evaluation without its answers: metric, number of items, files, what a sample tells."""
+    content = manifest.read(path)
+    samples = (manifest.payload(path) / "samples.jsonl").read_text().splitlines()
+    told = {"metric": content["metric"], "n": content["n"], "keys": sorted(json.loads(samples[0]))}
+    return told | {"files": [file["path"] for file in content["files"]]}
+
+
 def gathered(checkout):
     """eval.json of hand-made scores: those of the run differ between CPUs."""
     identity = {"stage": "eval", "version": specs.VERSIONS["eval"], "stages": ["sft", "rl"]}
@@ -112,7 +120,7 @@ def product(checkout, stage):
     if stage == "export":
         return spec, [exported(path) for path in paths]
     if stage == "eval_task":
-        return spec, [{k: manifest.read(path)[k] for k in ("metric", "n")} for path in paths]
+        return spec, [scored(path) for path in paths]
     return spec, [files.digest(counted(path)) for path in paths]
 
 

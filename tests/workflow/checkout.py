@@ -40,12 +40,8 @@ class Checkout:
 
     @property
     def environment(self) -> dict[str, str]:
-        """This checkout's own code, whatever is installed."""
-        return {
-            **os.environ,
-            "PYTHONPATH": str(self.folder / "workflow"),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        }
+        """This checkout's own code, whatever is installed; the virtual environment not active."""
+        return {**os.environ, "PYTHONPATH": str(self.folder / "workflow")}
 
     def run(self, *command: str, check: bool = False) -> subprocess.CompletedProcess:
         """Run a command in the checkout; stderr comes with stdout."""
