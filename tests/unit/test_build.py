@@ -240,6 +240,8 @@ def test_a_changed_option_goes_on_with_the_same_work(engine):
 def test_a_stage_needs_a_spec_and_its_inputs(engine):
     with pytest.raises(UserError, match="nothing.json: there is no such spec"):
         builds.Build("sft", "nothing.json", [], SFT)
+    with pytest.raises(UserError, match="blend.json: there is no such product; build it first"):
+        builds.Build("sft", spec(), ["spec.json", "blend.json"], SFT)
     with builds.Build("sft", spec(), [], SFT) as build:
         pytest.raises(UserError, build.need, "results/x.json")
         shutil.copy("spec.json", SFT[0])

@@ -50,10 +50,7 @@ def make_blend(
 
 def check_blend(path: str | Path) -> None:
     """UserError unless the blend file's lists are pairs whose shards all have .bin and .idx."""
-    try:
-        blend = read_json(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such blend; build it first") from None
+    blend = read_json(path)
     for split in SPLITS:
         entries = blend.get(split)
         if not entries or len(entries) % 2:

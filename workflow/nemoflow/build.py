@@ -26,6 +26,8 @@ class Build:
         self.spec = specs.read(spec, stage)
         self.identity, self.options = self.spec.identity, self.spec.options
         self.inputs = [str(path) for path in inputs]
+        if missing := [path for path in self.inputs if not Path(path).exists()]:
+            raise UserError(f"{missing[0]}: there is no such product; build it first")
         self.outputs = [Path(path) for path in outputs]
         self.payload = manifest.payload(self.outputs[0])
         self.facts: dict[str, Any] = {}

@@ -23,9 +23,22 @@ def resources(profile: Path, rule: str, wildcards: dict[str, str]) -> dict[str, 
     evaluated = {}
     for key, value in given.items():
         if isinstance(value, str) and "wildcards." in value:
-            value = eval(value, {"__builtins__": {}}, {"wildcards": SimpleNamespace(**wildcards)})
+            value = evaluated_for(value, wildcards, f"{path}: set-resources.{rule}.{key}")
         evaluated[key] = value
     return evaluated
+
+
+def evaluated_for(expression: str, wildcards: dict[str, str], where: str) -> Any:
+    """A profile's expression for one job.
+
+    Raises:
+        UserError: it is no expression, or names something else than the job's wildcards.
+    """
+    try:
+        return eval(expression, {"__builtins__": {}}, {"wildcards": SimpleNamespace(**wildcards)})
+    except (SyntaxError, NameError, AttributeError, TypeError) as error:
+        known = ", ".join(f"wildcards.{name}" for name in wildcards)
+        raise UserError(f"{where}: {expression!r}: {error}; known here: {known}") from None
 
 
 def gpus(given: dict[str, Any]) -> int:
