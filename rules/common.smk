@@ -48,6 +48,13 @@ def load():
         if controllers.join():
             provenance.export_records(records)
             provenance.put_back(records)
+        else:
+            print(
+                f"note: {controllers.others()} works in this checkout too. Other targets go on"
+                " beside it; where it builds the same, Snakemake says that it cannot lock: wait for"
+                " it. Never --unlock while it lives.",
+                file=sys.stderr,
+            )
         provenance.restore_records(records)
         provenance.keep_copies()
     return loaded
