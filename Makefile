@@ -5,7 +5,6 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := .venv/bin
-SNAKEMAKE := $(BIN)/snakemake --profile profiles/local
 
 .PHONY: help setup demo test test-long dag reference lint
 

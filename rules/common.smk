@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 from nemoflow import locks, provenance, specs
+from nemoflow.config.base import NAME
 from nemoflow.config.load import current
 from nemoflow.errors import UserError
 from nemoflow.names import Names
-
-NAME = r"[a-z0-9][a-z0-9_-]*"
 
 
 wildcard_constraints:
@@ -121,7 +120,9 @@ class Polite:
 
 
 # `python` in the rules is the one that runs Snakemake, whether or not its environment is active.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.executable).parent), os.environ["PATH"]]
+)
 
 records = provenance.Snakemake()
 controllers = locks.Controllers(Path(".snakemake"))

@@ -36,7 +36,6 @@ class Build:
     def __enter__(self) -> "Build":
         self.lock = self.exit.enter_context(locks.product(self.outputs[0]))
         self.started = time.time()
-        self.exit.__enter__()
         return self
 
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:

@@ -137,11 +137,6 @@ def read(manifest: str | Path) -> dict[str, Any]:
     return content
 
 
-def read_all(manifests: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """The contents of manifests whose bytes the stage does not read."""
-    return [read(manifest) for manifest in manifests]
-
-
 def pointer_md5(manifest: str | Path) -> str | None:
     """The md5 in the product's `.dvc` file, None where it was never sealed."""
     pointer = Path(manifest).with_suffix(".dvc")

@@ -60,10 +60,9 @@ def tokens(spec: str, sources: str, plan: str, tokenizer: str, part: str, output
     with Build("tokens", spec, [plan, tokenizer], [output]) as build:
         planned, _ = build.need(plan, tokenizer)
         settings = {"max_tokens": None, **build.identity, **build.options}
-        whole = {**planned, "corpus": settings["corpus"], "source": settings["source"]}
         folder = manifest.payload(tokenizer)
         counts = tokenizing.tokenize_part(
-            whole, int(part), folder, build.payload, settings, Path(sources)
+            planned, int(part), folder, build.payload, settings, Path(sources)
         )
         build.finish(**counts)
 
@@ -80,7 +79,7 @@ def corpus(spec: str, parts: list[str], output: str) -> None:
 def blend(spec: str, corpora: list[str], output: str) -> None:
     """Give every shard its weight, in each split."""
     with Build("blend", spec, corpora, [output]) as build:
-        contents = manifest.read_all(corpora)
+        contents = [manifest.read(path) for path in corpora]  # no bytes are read
         shards = {content["identity"]["corpus"]: content["shards"] for content in contents}
         made, _ = blends.make_blend(build.identity["weights"], shards)
         write_json(output, made)

@@ -14,11 +14,10 @@ from nemoflow.engines.local.model import NemotronH
 from nemoflow.engines.local.optimizer import Diverged, Optimizer
 from nemoflow.errors import UserError
 from nemoflow.files import read_json, write_json
+from nemoflow.launch import STOPPED
 from nemoflow.metrics import Metrics
 from nemoflow.progress import Progress
 from nemoflow.schedule import learning_rate
-
-STOPPED = 3  # exit code
 
 
 class Trainer(Protocol):
