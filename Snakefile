@@ -6,12 +6,14 @@ min_version("9.27")
 
 
 include: "rules/common.smk"
+include: "rules/controllers.smk"
 include: "rules/corpora.smk"
 include: "rules/pretrain.smk"
 include: "rules/sft.smk"
 include: "rules/rl.smk"
 include: "rules/eval.smk"
 include: "rules/report.smk"
+include: "rules/artifacts.smk"
 
 
 onstart:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nemoflow import locks, provenance, specs
+from nemoflow import imports, locks, provenance, sealing, specs, storage
 from nemoflow.config.base import NAME
 from nemoflow.config.load import current
 from nemoflow.errors import UserError
@@ -47,15 +47,9 @@ def load():
         if controllers.join():
             provenance.export_records(records)
             provenance.put_back(records)
-        else:
-            print(
-                f"note: {controllers.others()} works in this checkout too. Other targets go on"
-                " beside it; where it builds the same, Snakemake says that it cannot lock: wait for"
-                " it. Never --unlock while it lives.",
-                file=sys.stderr,
-            )
         provenance.restore_records(records)
         provenance.keep_copies()
+        sealing.forget_stale_marks()
     return loaded
 
 
@@ -103,10 +97,19 @@ def spec(stage):
     @politely
     def path(wildcards):
         require_profile()
-        named = dict(wildcards.items())
-        return str(specs.of(settings, stage, named).write(Path(".snakemake/specs")))
+        made = specs.of(settings, stage, dict(wildcards.items()))
+        if stage == "import_model":
+            product = Path(f"results/{wildcards.run}/init.json")
+            imports.check_early(settings, wildcards.run, product)
+        return str(made.write(Path(".snakemake/specs")))
 
     return path
+
+
+@politely
+def remote(wildcards):
+    """Where results are published: that there is such a place is known before the first job."""
+    return storage.Storage().remote_name
 
 
 class Polite:

@@ -19,6 +19,7 @@ rule export:
             owner=names.owner_of_stage,
             step=names.exported_step,
         ),
+        imported=collect("results/{owner}/init.json", owner=names.importer_of_stage),
         tokenizer=collect(
             "results/data/tokenizers/{tokenizer}.json", tokenizer=names.tokenizer
         ),
@@ -30,8 +31,8 @@ rule export:
         spec=spec("export"),
     shell:
         "python workflow/scripts/export.py --spec {params.spec:q}"
-        " --checkpoint {input.pretrain} {input.sft} {input.rl} --tokenizer {input.tokenizer}"
-        " --output {output.model} --log {log:q}"
+        " --checkpoint {input.pretrain} {input.sft} {input.rl} {input.imported}"
+        " --tokenizer {input.tokenizer} --output {output.model} --log {log:q}"
 
 
 rule eval_task:

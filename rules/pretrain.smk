@@ -20,6 +20,19 @@ rule blend:
         " --output {output.blend} 2>&1 | tee {log:q}"
 
 
+rule import_model:
+    """Take an existing model in the place of the stages before a run's first."""
+    output:
+        model="results/{run}/init.json",
+    log:
+        "results/{run}/logs/import-model.log",
+    params:
+        spec=spec("import_model"),
+    shell:
+        "python workflow/scripts/import_model.py --spec {params.spec:q} --output {output.model}"
+        " 2>&1 | tee {log:q}"
+
+
 rule pretrain:
     """Train one phase on its blend, from the phase before it."""
     input:
@@ -34,6 +47,7 @@ rule pretrain:
             owner=names.owner_of_phase_before,
             before=names.phase_before,
         ),
+        imported=collect("results/{owner}/init.json", owner=names.importer_before_phase),
     output:
         checkpoint="results/{run}/pretrain/{phase}/checkpoint.json",
         curve="results/{run}/pretrain/{phase}/curve.csv",
@@ -44,5 +58,6 @@ rule pretrain:
         spec=spec("pretrain"),
     shell:
         "OMP_NUM_THREADS={threads} python workflow/scripts/pretrain.py --spec {params.spec:q}"
-        " --blend {input.blend} --corpora {input.corpora} --init {input.init}"
+        " --blend {input.blend} --corpora {input.corpora}"
+        " --init {input.init} {input.imported}"
         " --checkpoint {output.checkpoint} --curve {output.curve} --log {log:q}"

@@ -5,6 +5,7 @@ rule report:
     """Draw the graph, curves, mixture, scores, generations and provenance of a run."""
     input:
         eval="results/{run}/eval.json",
+        imported=collect("results/{owner}/init.json", owner=names.importer),
         blends=collect(
             "results/{owner}/pretrain/{phase}/blend.json",
             zip,
@@ -33,5 +34,6 @@ rule report:
         spec=spec("report"),
     shell:
         "python workflow/scripts/report.py --spec {params.spec:q} --eval {input.eval}"
-        " --blends {input.blends} --checkpoints {input.pretrain} {input.sft} {input.rl}"
+        " --imported {input.imported} --blends {input.blends}"
+        " --checkpoints {input.pretrain} {input.sft} {input.rl}"
         " --packed {input.data} --output {output.page} 2>&1 | tee {log:q}"

@@ -45,6 +45,7 @@ rule sft:
             owner=names.owner_of_last_phase,
             phase=names.last_phase,
         ),
+        imported=collect("results/{owner}/init.json", owner=names.importer_before_sft),
         data=collect("results/data/packed/{mixture}.json", mixture=names.sft_mixture),
     output:
         checkpoint="results/{run}/sft/checkpoint.json",
@@ -56,5 +57,5 @@ rule sft:
         spec=spec("sft"),
     shell:
         "OMP_NUM_THREADS={threads} python workflow/scripts/sft.py --spec {params.spec:q}"
-        " --init {input.init} --data {input.data}"
+        " --init {input.init} {input.imported} --data {input.data}"
         " --checkpoint {output.checkpoint} --curve {output.curve} --log {log:q}"

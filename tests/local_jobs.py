@@ -123,7 +123,7 @@ def job(task, progress, inputs, model=MODEL, options=OPTIONS, seed=7, **config):
             "clip_high": 0.28,
             "kl": 0.0,
         },
-        "export": {"dtype": "float32"},
+        "export": {"model": model, "dtype": "float32"},
     }[task]
     Path(progress).mkdir(parents=True, exist_ok=True)
     return Job(task, f"micro.{task}", settings | config, options, seed, inputs, Path(progress))

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from nemoflow.engines.local.hub import load_weights
 from nemoflow.engines.local.model import NemotronH, build
+from nemoflow.engines.local.weights import load_weights
 from nemoflow.files import read_json
 
 

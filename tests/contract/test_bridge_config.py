@@ -13,8 +13,8 @@ from transformer_engine.pytorch import optimizers
 
 from nemoflow.config import Config
 from nemoflow.config.run import Phase
-from nemoflow.engines.local.hub import hub_config
 from nemoflow.files import write_json
+from nemoflow.hub import hub_config
 
 CONFIG = Config(Path(__file__).parents[2] / "config")
 SUPER3 = CONFIG.run("super3").pretrain

@@ -18,8 +18,8 @@ from megatron.bridge.models.nemotronh.nemotron_h_bridge import NemotronHBridge
 from safetensors.torch import load_file, save_file
 
 from nemoflow.config import Config
-from nemoflow.engines.local.hub import hub_config
 from nemoflow.files import write_json
+from nemoflow.hub import hub_config
 
 CONTRACT = Path(__file__).parent
 ROOT = CONTRACT.parents[1]

@@ -20,6 +20,7 @@ FROM = {  # the stages whose products are a stage's inputs
     "tokens": ["plan", "tokenizer"],
     "corpus": ["tokens"],
     "blend": ["corpus"],
+    "import_model": ["export"],
     "pretrain": ["blend", "corpus"],
     "render": ["tokenizer"],
     "pack": ["render"],
@@ -78,6 +79,24 @@ def scored(path):
     return told | {"files": [file["path"] for file in content["files"]]}
 
 
+def imported(checkout):
+    """What the import of an exported model says of it, without the digests of its weights."""
+    model = manifest.read(checkout.folder / f"{RUN}/sft/checkpoint.json")["identity"]["model"]
+    identity = {"stage": "import_model", "version": specs.VERSIONS["import_model"]}
+    identity |= {"import": f"{RUN}/export/pretrain", "model": model}
+    options = {"readers": {"sft.engine": "local"}, "continues": None}
+    told = {"stage": "import_model", "run": "x", "identity": identity, "options": options}
+    files.write_json(checkout.folder / "golden/import.json", told)
+    checkout.run(
+        *(sys.executable, "workflow/scripts/import_model.py", "--spec", "golden/import.json"),
+        *("--output", "golden/init.json"),
+        check=True,
+    )
+    content = checkout.json("golden/init.json")
+    paths = [file["path"] for file in content["files"]]
+    return files.digest(identity), {"model": content["model"], "files": paths}
+
+
 def gathered(checkout):
     """eval.json of hand-made scores: those of the run differ between CPUs."""
     identity = {"stage": "eval", "version": specs.VERSIONS["eval"], "stages": ["sft", "rl"]}
@@ -102,8 +121,8 @@ def gathered(checkout):
 
 def product(checkout, stage):
     """(digest of the specs, what the stage made) of a stage of the micro run."""
-    if stage == "eval":
-        return gathered(checkout)
+    if stage in ("eval", "import_model"):
+        return gathered(checkout) if stage == "eval" else imported(checkout)
     paths = [checkout.folder / path for path in MANIFESTS.get(stage, [])]
     if stage == "blend":
         weights = [checkout.folder / f"{RUN}/pretrain/phase{i}/blend.json" for i in (1, 2)]

@@ -1,6 +1,7 @@
 """A stage at work: what it leaves behind when it ends, fails, or is killed at any moment."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from nemoflow import build as builds
 from nemoflow import checkpoint, files, manifest, provenance
 from nemoflow.errors import UserError
+from nemoflow.need import need
 
 IDENTITY = {"stage": "sft", "version": 1, "engine": "local", "seed": 3}
 SFT = ("results/x/sft/checkpoint.json", "results/x/sft/curve.csv")
@@ -44,7 +46,7 @@ def make(content="1", output="results/x.json", fail=False, **identity):
 
 def test_a_finished_stage_leaves_manifest_copy_and_provenance():
     make()
-    content = manifest.need(["results/x.json"])[0]
+    content = need(["results/x.json"])[0]
     assert content["rows"] == 1 and content["identity"] == IDENTITY
     assert manifest.last("results/x.json").read_bytes() == Path("results/x.json").read_bytes()
     told = files.read_json("provenance/builds/results/x.json.json")
@@ -92,7 +94,7 @@ def test_parts_are_joined_without_reading_their_bytes_again(monkeypatch):
     assert read == []
     listed = [file["path"] for file in manifest.read("results/web.json")["files"]]
     assert listed == ["0000/file", "0001/file"]  # no lock, stamp or third part
-    assert manifest.need(["results/web.json"])
+    assert need(["results/web.json"])
     assert not Path("results/web/0002").exists()
 
 
@@ -131,7 +133,7 @@ def train(inputs=(), **identity):
 
 def test_training_publishes_its_last_checkpoint_and_curve(engine):
     train()
-    content = manifest.need([SFT[0]])[0]
+    content = need([SFT[0]])[0]
     assert (content["step"], content["tokens"]) == (1, 10)
     assert Path(SFT[1]).read_text() == "step,loss\n1,1.5\n"
     assert files.read_json(f"provenance/builds/{SFT[0]}.json")["built"]["attempts"] == 1
@@ -173,7 +175,7 @@ def test_a_kill_while_publishing_costs_nothing(engine, monkeypatch, moment):
     train()
     assert Path("results/x/sft/checkpoint/model").read_text() == "weights 3"
     assert len(engine.jobs) == 2
-    manifest.need([SFT[0]])
+    need([SFT[0]])
 
 
 def test_bytes_that_were_exchanged_since_are_not_adopted(engine, capfd):
@@ -247,3 +249,38 @@ def test_a_stage_needs_a_spec_and_its_inputs(engine):
         shutil.copy("spec.json", SFT[0])
         shutil.copy("spec.json", SFT[1])
     assert provenance.BUILDS.exists()
+
+
+def test_the_time_of_a_job_is_that_of_all_its_attempts_and_adopting_it_adds_none(
+    engine, monkeypatch
+):
+    """A job is killed after 100 s, ends after 50 s more, and is later recorded once again."""
+
+    def built():
+        return files.read_json(f"provenance/builds/{SFT[0]}.json")["built"]
+
+    clock = [1000.0]
+    monkeypatch.setattr(builds.time, "time", lambda: clock[0])
+    engine.dies = "killed"
+    with pytest.raises(UserError):
+        train()
+    for path in Path("results/x/sft/progress").iterdir():
+        os.utime(path, (1100.0, 1100.0))
+    engine.dies, clock[0] = None, 5000.0
+    work = builds.launch.run
+
+    def run(*told):
+        work(*told)
+        clock[0] += 50.0
+
+    monkeypatch.setattr(builds.launch, "run", run)
+    train()
+    assert (built()["seconds"], built()["attempts"]) == (150.0, 2)
+    assert built()["started"] == "1970-01-01T00:16:40Z"  # the first attempt's
+    for again in (8000.0, 9000.0):
+        clock[0] = again
+        for output in SFT:
+            Path(output).unlink()
+        train()
+        assert (built()["seconds"], built()["attempts"]) == (150.0, 2)
+        assert built()["started"] == "1970-01-01T00:16:40Z"

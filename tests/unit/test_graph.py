@@ -104,6 +104,63 @@ def test_each_generation_owns_what_follows_its_start(config_folder):
     assert owners["whole"] == ["whole"] * 5
 
 
+IMPORTING = "extends: micro\nstart: {}\ninit: {{import: m}}\neval: {{stages: [rl]}}\n{}"
+WEIGHTS = "pretrain: {phases: {phase1: {init: weights}}}\n"
+BRANCH = "rl: {steps: {side: {after: rlvr1, branch: true, prompts: micro-problems, iterations: 1}}}"
+
+
+@pytest.mark.parametrize(
+    ("start", "more", "place", "trained"),
+    [
+        ("pretrain", WEIGHTS, None, MICRO),
+        ("pretrain.phase2", "", "pretrain.phase1", MICRO[1:]),
+        ("sft", "", "pretrain.phase2", MICRO[2:]),
+        ("rl", "", "sft", MICRO[3:]),
+        ("rl.rlvr2", "", "rl.rlvr1", MICRO[4:]),
+        ("rl.rlvr2", BRANCH, "rl.rlvr1", [*MICRO[4:], "rl.side"]),
+        ("eval", BRANCH, "rl.rlvr2", []),
+    ],
+)
+def test_an_imported_model_takes_the_place_before_the_start(
+    config_folder, start, more, place, trained
+):
+    config = with_runs(
+        config_folder,
+        imported=IMPORTING.format(start, more),
+        child="extends: imported\nstart: eval\neval: {stages: [rl]}\n",
+    )
+    runs = {name: config.run(name) for name in ("imported", "child")}
+    assert graph.stand_in(runs["imported"]) == place
+    for name in runs:
+        assert graph.importer(runs, name) == "imported"
+        assert graph.stages(runs, name) == trained
+        for stage in graph.chain(runs[name]):
+            if stage in (*trained, place):
+                assert graph.owner(runs, name, stage) == "imported"
+                assert graph.is_imported(runs, name, stage) == (stage == place)
+            else:
+                with pytest.raises(UserError, match=f"there is no {stage} in {name}: it begins"):
+                    graph.owner(runs, name, stage)
+
+
+def test_children_of_a_run_with_an_imported_model_own_what_follows_their_start(config_folder):
+    config = with_runs(
+        config_folder,
+        imported="extends: micro\nstart: sft\ninit: {import: m}\n",
+        child="extends: imported\nstart: rl\n",
+        same="extends: imported\nstart: sft\nsft: {iterations: 13}\n",
+        whole="extends: imported\n",
+    )
+    runs = {name: config.run(name) for name in ("micro", "imported", "child", "same", "whole")}
+    owners = {
+        name: [graph.owner(runs, name, s) for s in MICRO[1:]] for name in runs if name[0] in "cs"
+    }
+    assert owners["child"] == ["imported", "imported", "child", "child"]
+    assert owners["same"] == ["imported", "same", "same", "same"]
+    assert graph.importer(runs, "whole") is graph.importer(runs, "micro") is None
+    assert graph.stages(runs, "whole") == MICRO
+
+
 @pytest.mark.parametrize(
     ("start", "first"),
     [("pretrain", 0), ("pretrain.phase2", 1), ("sft", 2), ("rl", 3), ("rl.rlvr2", 4), ("eval", 5)],

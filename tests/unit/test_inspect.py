@@ -54,6 +54,30 @@ def test_a_new_run_of_a_new_run_starts_where_it_differs(config_folder, new):
     assert owners == ["micro", "try", "again"]
 
 
+def test_a_new_run_may_begin_with_an_imported_model(config_folder, new):
+    run, written = new("init.import=models/base", "start=sft", "sft.schedule.peak=5e-4")
+    assert written == {
+        "extends": "micro", "init": {"import": "models/base"}, "start": "sft",
+        "sft": {"schedule": {"peak": 5e-4}},
+    }  # fmt: skip
+    config = Config(config_folder)
+    assert inspect.owned(run) == (
+        "sft and after; before that stands models/base, in the place of pretrain.phase2"
+    )
+    assert [line for line in inspect.runs(config) if line.startswith("try ")] == [
+        "try          extends micro from sft imports models/base"
+    ]
+    with pytest.raises(UserError, match=r"try.yaml:\d: init.import: models/base: there is no such"):
+        list(inspect.check(config, ["try"], None))
+    for keys, start in ((["rl.kl=0.1"], "rl.rlvr1"), (["sft.iterations=13"], "sft")):
+        inspect.new(config, f"child-{start[:2]}", "try", keys)
+        assert Config(config_folder).run(f"child-{start[:2]}").start == start
+    with pytest.raises(UserError, match="init: say where the imported model goes in"):
+        inspect.new(config, "nowhere", "micro", ["init.import=models/base"])
+    with pytest.raises(UserError, match="its architecture cannot change here"):
+        inspect.new(config, "wider", "try", ["pretrain.model.norm_epsilon=1e-6"])
+
+
 @pytest.mark.parametrize(
     ("name", "keys", "said"),
     [

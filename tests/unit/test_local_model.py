@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, NemotronHForCausalLM
 
 import local_jobs
-from nemoflow.engines.local import hub, loop
+from nemoflow.engines.local import loop
 from nemoflow.engines.local.export import export
 from nemoflow.engines.local.model import ExpertBalance, build, losses, unclamp_time_steps
 from nemoflow.engines.local.pretrain import Pretraining, pretrain
 from nemoflow.engines.local.rollout import logprobs_of, sample
+from nemoflow.engines.local.weights import load_weights, save_weights, to_hub
 from nemoflow.errors import UserError
+from nemoflow.hub import hub_config
 
 MODEL = local_jobs.MODEL
 NANO = MODEL | {"mtp": None, "moe": MODEL["moe"] | {"latent": None}}
@@ -56,8 +58,8 @@ def test_weights_follow_from_the_seed_and_leave_the_global_state_alone():
 @pytest.mark.parametrize("model", [MODEL, NANO], ids=["super", "nano"])
 def test_hub_layout_is_what_transformers_reads_and_writes(model, tokens, tmp_path):
     network = build(model, 0).eval()
-    weights = hub.to_hub(network.state_dict())
-    hub.save_weights(weights, hub.hub_config(model), tmp_path)
+    weights = to_hub(network.state_dict())
+    save_weights(weights, hub_config(model), tmp_path)
     read = NemotronHForCausalLM.from_pretrained(tmp_path).eval()
     unclamp_time_steps(read)
     with torch.no_grad():
@@ -66,12 +68,12 @@ def test_hub_layout_is_what_transformers_reads_and_writes(model, tokens, tmp_pat
     theirs = load_file(tmp_path / "theirs/model.safetensors")
     assert set(theirs) == {name for name in weights if not name.startswith("mtp.")}
     again = build(model, 1)
-    hub.load_weights(again, tmp_path)
+    load_weights(again, tmp_path)
     assert all(torch.equal(again.state_dict()[n], t) for n, t in network.state_dict().items())
 
 
 def test_mtp_weights_have_the_hubs_names():
-    names = set(hub.to_hub(build(MODEL, 0).state_dict()))
+    names = set(to_hub(build(MODEL, 0).state_dict()))
     assert {
         "mtp.layers.0.enorm.weight",
         "mtp.layers.0.hnorm.weight",
@@ -82,16 +84,7 @@ def test_mtp_weights_have_the_hubs_names():
         "mtp.layers.1.final_layernorm.weight",
         "backbone.layers.2.mixer.gate.e_score_correction_bias",
     } <= names
-    assert not any("mtp" in name for name in hub.to_hub(build(NANO, 0).state_dict()))
-
-
-def test_config_is_the_released_layout():
-    config = hub.hub_config(MODEL, "bfloat16")
-    assert config["hybrid_override_pattern"] == "M*E"
-    assert config["mtp_hybrid_override_pattern"] == "*E"
-    assert config["torch_dtype"] == config["dtype"] == "bfloat16"
-    assert not {"layers_block_type", "mtp_layers_block_type", "time_step_limit"} & set(config)
-    json.dumps(config, allow_nan=False)
+    assert not any("mtp" in name for name in to_hub(build(NANO, 0).state_dict()))
 
 
 @pytest.mark.parametrize(
@@ -110,9 +103,9 @@ def test_a_model_that_cannot_be_built_is_a_user_error(wrong, key):
 
 
 def test_weights_of_another_model_are_a_user_error(tmp_path):
-    hub.save_weights(hub.to_hub(build(MODEL, 0).state_dict()), hub.hub_config(MODEL), tmp_path)
+    save_weights(to_hub(build(MODEL, 0).state_dict()), hub_config(MODEL), tmp_path)
     with pytest.raises(UserError, match=r"weights do not fit .* mtp\."):
-        hub.load_weights(build(changed(MODEL, mtp=None), 0), tmp_path)
+        load_weights(build(changed(MODEL, mtp=None), 0), tmp_path)
 
 
 def test_masked_losses_are_those_of_plain_cross_entropy(tokens):
@@ -227,6 +220,21 @@ def test_cached_sampling_from_left_padding_agrees_with_a_full_pass(model):
     torch.testing.assert_close(alone[counted[:3]], unpadded[counted[:3]], atol=1e-4, rtol=1e-4)
 
 
+def test_weights_in_shards_are_loaded_and_other_folders_refused(tmp_path):
+    named = to_hub(build(MODEL, 0).state_dict())
+    half = {name: name < "backbone.layers.1" for name in named}
+    for file, wanted in (("a.safetensors", True), ("b.safetensors", False)):
+        save_file({n: t for n, t in named.items() if half[n] is wanted}, tmp_path / file)
+    network = build(MODEL, 1)
+    with pytest.raises(UserError, match="no model.safetensors: the local engine reads Hugging"):
+        load_weights(network, tmp_path)
+    places = {n: "a.safetensors" if half[n] else "b.safetensors" for n in named}
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": places}))
+    load_weights(network, tmp_path)
+    assert all(torch.equal(t, named[n]) for n, t in to_hub(network.state_dict()).items())
+
+
 @pytest.fixture
 def checkpoint_folder(tmp_path):
     job = local_jobs.job(
@@ -252,7 +260,7 @@ def test_export_loads_in_transformers_with_the_same_logits(
     )
     unclamp_time_steps(read)
     network = build(MODEL, 0).eval()
-    hub.load_weights(network, checkpoint_folder)
+    load_weights(network, checkpoint_folder)
     tolerance = {} if dtype == "float32" else {"atol": 0.1, "rtol": 0.1}
     with torch.no_grad():
         torch.testing.assert_close(read(tokens).logits.float(), network(tokens).logits, **tolerance)
@@ -260,12 +268,11 @@ def test_export_loads_in_transformers_with_the_same_logits(
 
 
 def test_export_with_a_larger_tokenizer_is_refused(checkpoint_folder, tiny_tokenizer, tmp_path):
-    state = json.loads((checkpoint_folder / "state.json").read_text())
-    state["model"]["vocab_size"] = 100
-    (checkpoint_folder / "state.json").write_text(json.dumps(state))
     inputs = {"checkpoint": str(checkpoint_folder), "tokenizer": str(tiny_tokenizer)}
     with pytest.raises(UserError, match=r"model\.vocab_size is 100"):
-        export(local_jobs.job("export", tmp_path / "e", inputs))
+        export(
+            local_jobs.job("export", tmp_path / "e", inputs, model=changed(MODEL, vocab_size=100))
+        )
 
 
 def test_a_checkpoint_holds_no_path_and_no_time(checkpoint_folder):

@@ -289,3 +289,9 @@ def test_the_command_tells_a_users_mistake_without_a_traceback(inputs, tmp_path)
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: model.layers: 9") and "Traceback" not in done.stderr
+
+
+def test_nothing_continues_from_a_model_without_an_optimizer(inputs, tmp_path):
+    given = {**inputs["pretrain"], "init": inputs["rl"]["init"]}
+    with pytest.raises(UserError, match="no optimizer there to continue with; set init: weights"):
+        pretrain(local_jobs.job("pretrain", tmp_path / "p", given, init="continue"))

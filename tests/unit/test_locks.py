@@ -116,7 +116,10 @@ def test_locks_of_dead_controllers_are_removed_by_who_is_alone(tmp_path, start):
     controllers = locks.Controllers(tmp_path)
     assert controllers.join()
     assert list(left.iterdir()) == []
-    assert controllers.others().startswith(f"process {os.getpid()} on ")
+    assert [line.startswith(f"process {os.getpid()} on ") for line in controllers.listed()] == [
+        True
+    ]
+    assert controllers.others() == []
 
 
 def test_locks_of_a_living_controller_stay(tmp_path, start):
@@ -126,7 +129,10 @@ def test_locks_of_a_living_controller_stay(tmp_path, start):
     controllers = locks.Controllers(tmp_path)
     assert not controllers.join()
     assert len(list(left.iterdir())) == 2
-    assert controllers.others().startswith(f"process {first.pid} on ")
+    assert [line.startswith(f"process {first.pid} on ") for line in controllers.others()] == [True]
+    told = controllers.collision()
+    assert f"(process {first.pid} on {socket.gethostname()}: " in told and "Do not --unlock" in told
+    assert "Was it killed on" not in told
 
 
 def test_a_late_comer_keeps_the_locks_after_the_first_has_ended(tmp_path, start):
@@ -140,6 +146,7 @@ def test_a_late_comer_keeps_the_locks_after_the_first_has_ended(tmp_path, start)
     controllers = locks.Controllers(tmp_path)
     assert not controllers.join()
     assert len(list(left.iterdir())) == 2
+    assert [line.startswith(f"process {second.pid} on ") for line in controllers.others()] == [True]
 
 
 def test_locks_of_another_host_stay_however_often_one_tries(tmp_path):
@@ -149,8 +156,24 @@ def test_locks_of_another_host_stay_however_often_one_tries(tmp_path):
     for _ in range(2):
         assert locks.Controllers(tmp_path).join()
         assert len(list(left.iterdir())) == 2
-        assert locks.Controllers(tmp_path).others() == "process 7 on another-host: snakemake"
+        controllers = locks.Controllers(tmp_path)
+        assert controllers.others() == ["process 7 on another-host: snakemake"]
+        assert "Was it killed on another-host, then" in controllers.collision()
     for lock in left.iterdir():
         lock.unlink()
     assert locks.Controllers(tmp_path).join()
     assert f" on {socket.gethostname()}: " in (tmp_path / "controllers").read_text()
+
+
+def test_lock_files_are_held_together_or_not_at_all(tmp_path, start):
+    mine, theirs = (locks.lock_of(tmp_path / f"{name}.json") for name in ("mine", "theirs"))
+    holder = start(HOLD, tmp_path / "theirs.json", "alone")
+    assert holder.stdout.readline() == "held\n"
+    with locks.all_free([mine, theirs]) as free:
+        assert not free
+        with locks.all_free([mine]) as free:
+            assert free
+    holder.kill()
+    holder.wait()
+    with locks.all_free([mine, theirs]) as free, locks.all_free([theirs]) as again:
+        assert free and not again

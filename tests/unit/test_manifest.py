@@ -26,27 +26,6 @@ def product(tmp_path):
     return path
 
 
-@pytest.fixture
-def hashed(monkeypatch):
-    """The names of the files that were read, in order."""
-    names, real = [], manifest.md5_of
-
-    def spy(path):
-        names.append(path.name)
-        return real(path)
-
-    monkeypatch.setattr(manifest, "md5_of", spy)
-    return names
-
-
-def untouched(path, content):
-    """Write other content of equal length without a trace in size and mtime."""
-    status = path.stat()
-    assert len(content) == status.st_size
-    path.write_bytes(content)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
 @pytest.mark.parametrize(
     ("path", "folder", "stamp", "last"),
     [
@@ -98,90 +77,6 @@ def test_a_product_without_bytes_has_a_manifest_without_files(tmp_path):
     content = manifest.read(tmp_path / "plan.json")
     assert "md5" not in content and "files" not in content
     assert content["inputs"] == {str(given): files.sha256_of(given)}
-    manifest.need([tmp_path / "plan.json"])
-
-
-def test_unchanged_bytes_are_not_read_again(product, hashed):
-    manifest.need([product])
-    assert hashed == []
-
-
-def test_a_touched_file_is_read_again_once(product, hashed):
-    os.utime(manifest.payload(product) / "model.bin", (1, 1))
-    manifest.need([product])
-    manifest.need([product])
-    assert hashed == ["model.bin"]
-
-
-def test_a_flipped_byte_is_found(product):
-    path = manifest.payload(product) / "model.bin"
-    path.write_bytes(b"weighTs")
-    with pytest.raises(UserError) as error:
-        manifest.need([product])
-    text = str(error.value)
-    assert f"{manifest.payload(product)}: the bytes are not those of {product}" in text
-    assert "(1 of 2 files, model.bin first)" in text
-    assert f"rebuild: rm {product}" in text and "never sealed with DVC" in text
-
-
-def test_only_a_full_reading_finds_a_flipped_byte_of_forged_age(product):
-    untouched(manifest.payload(product) / "model.bin", b"weighTs")
-    manifest.need([product])
-    found = {f["path"]: f["md5"] for f in manifest.list_bytes(product, trust_stamp=False)}
-    known = {f["path"]: f["md5"] for f in manifest.read(product)["files"]}
-    assert found["model.bin"] != known["model.bin"]
-    with pytest.raises(UserError, match="the bytes are not those"):
-        manifest.need([product])  # the stamp tells the truth now
-
-
-def test_the_bytes_of_another_build_with_its_stamp_are_refused(product, tmp_path):
-    """After a branch switch git has swapped the manifest, bytes and stamp are the other build's."""
-    manifest.write(tmp_path / "other.json", {"stage": "sft"})
-    folder = manifest.payload(product)
-    (folder / "model.bin").write_bytes(b"WEIGHTS")
-    manifest.list_bytes(product)
-    with pytest.raises(UserError, match="of another build"):
-        manifest.need([product])
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda folder: shutil.rmtree(folder), "2 of 2 files are missing (inner/config.json, …)"),
-        (lambda folder: (folder / "model.bin").unlink(), "1 of 2 files are missing (model.bin, …)"),
-        (
-            lambda folder: (folder / "x").write_text(""),
-            "holds 1 files that are not of this build (x",
-        ),
-        (lambda folder: (folder / "model.bin").write_bytes(b""), "(1 of 2 files, model.bin first)"),
-    ],
-)
-def test_missing_foreign_and_cut_files_are_named(product, change, said):
-    change(manifest.payload(product))
-    with pytest.raises(UserError) as error:
-        manifest.need([product])
-    assert said in str(error.value)
-
-
-def test_a_lost_stamp_costs_one_reading(product, hashed):
-    manifest.stamp(product).unlink()
-    manifest.need([product])
-    assert sorted(hashed) == ["config.json", "model.bin"]
-    assert manifest.stamp(product).exists()
-
-
-def test_the_ways_out_depend_on_the_pointer(product):
-    pointer, md5 = product.with_suffix(".dvc"), manifest.read(product)["md5"]
-    shutil.rmtree(manifest.payload(product))
-    for content, said in (
-        (f"outs:\n- md5: {md5}\n  path: x\n", f"get them: dvc pull {pointer}"),
-        ("outs:\n- md5: 0123.dir\n  path: x\n", f"{pointer} points to another build"),
-        ("outs: []\n", "never sealed with DVC"),
-    ):
-        pointer.write_text(content)
-        with pytest.raises(UserError) as error:
-            manifest.need([product])
-        assert said in str(error.value) and "rebuild: rm" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -202,11 +97,47 @@ def test_what_is_no_manifest_is_refused(tmp_path, content, said):
     assert said in str(error.value)
 
 
-def test_a_file_list_edited_by_hand_is_refused(product):
-    text = product.read_text()
-    product.write_text(text.replace("model.bin", "model.bim"))
-    with pytest.raises(UserError, match="edited by hand"):
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        ({"identity": {"stage": "rl"}}, "its spec is not the digest of its identity"),
+        ({"spec": None}, "its spec is not the digest of its identity"),
+        ({"files": None}, "its files are not a list of path, size and md5"),
+        ({"files": [{"path": "x"}]}, "its files are not a list of path, size and md5"),
+        ({"md5": "0.dir"}, "its md5 does not match its file list"),
+        ({"size": 1}, "its size is not that of its files"),
+    ],
+)
+def test_a_manifest_edited_by_hand_is_refused(product, edit, said):
+    files.write_json(product, {**files.read_json(product), **edit})
+    with pytest.raises(UserError, match="edited by hand: ") as error:
         manifest.read(product)
+    assert said in str(error.value) and f"git checkout {product}" in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "/etc/passwd", "", "a//b", "./a"])
+def test_a_file_of_a_product_lies_in_it(product, path):
+    """Pulling writes where the manifest says, and removes what is wrong there."""
+    content = files.read_json(product)
+    content["files"][0]["path"] = path
+    content["md5"] = manifest.tree_md5(content["files"])
+    assert "its files are not a list" in manifest.fault(content)
+    content["files"][0] |= {"path": "x", "md5": "../../x"}
+    content["md5"] = manifest.tree_md5(content["files"])
+    assert "its files are not a list" in manifest.fault(content)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, b"", b"outs:", b"outs: []", b"outs: [1]", b"outs: 3", b"[]", b"a: {", b"\xff",
+     b"outs: [{md5: 0.dir, path: y}]", b"outs: [{md5: 0.dir}]", b"outs: [{path: x}]"],
+)  # fmt: skip
+def test_a_pointer_that_does_not_lead_to_the_product_is_none(product, text):
+    if text is not None:
+        product.with_suffix(".dvc").write_bytes(text)
+    assert manifest.pointer_md5(product) is None
+    manifest.write_pointer(product, manifest.read(product))
+    assert manifest.pointer_md5(product) == manifest.read(product)["md5"]
 
 
 def test_finished_outputs_are_kept_but_not_those_of_parts(tmp_path):

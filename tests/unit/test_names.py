@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from nemoflow.config import Config
+from nemoflow.errors import UserError
 from nemoflow.names import Names
 from small_config import with_runs
 
@@ -108,6 +109,76 @@ def test_a_report_shows_every_stage_from_where_it_lies(family):
     assert family.owner_of_sft(wildcards("grandchild")) == "child"
     assert family.own_steps(wildcards("grandchild")) == ["rlvr1", "rlvr2"]
     assert family.owners_of_steps(wildcards("grandchild")) == ["child", "grandchild"]
+
+
+@pytest.fixture
+def imported(config_folder):
+    """Names of runs that begin with imported models, and of their children."""
+    init, weights = "init: {import: m}\n", "pretrain: {phases: {phase1: {init: weights}}}\n"
+    stages = "eval: {stages: [sft, rl]}\n"
+    return Names(
+        with_runs(
+            config_folder,
+            at_sft=f"extends: micro\nstart: sft\n{init}",
+            at_rl=f"extends: micro\nstart: rl\n{init}{stages}",
+            at_phase2=f"extends: micro\nstart: pretrain.phase2\n{init}",
+            at_first=f"extends: micro\nstart: pretrain\n{init}{weights}",
+            at_end=f"extends: micro\nstart: eval\n{init}eval: {{stages: [rl]}}\n",
+            child="extends: at-sft\nstart: rl\n",
+        )
+    )
+
+
+def test_the_first_stage_starts_from_the_imported_model(imported):
+    asked = wildcards("at-sft")
+    assert imported.last_phase(asked) == [] and imported.importer_before_sft(asked) == "at-sft"
+    asked = wildcards("at-phase2", phase="phase2")
+    assert imported.phase_before(asked) == [] == imported.imported(asked, "sft")
+    assert imported.importer_before_phase(asked) == "at-phase2"
+    asked = wildcards("at-first", phase="phase1")
+    assert imported.importer_before_phase(asked) == "at-first"
+    asked = wildcards("at-first", phase="phase2")
+    assert imported.phase_before(asked) == "phase1" and imported.importer_before_phase(asked) == []
+    asked = wildcards("at-rl", step="rlvr1")
+    assert imported.stage_before_step(asked) == "sft"
+    assert imported.exporter_before_step(asked) == "at-rl"
+    for run in ("at-sft", "child"):
+        assert imported.importer_before_phase(wildcards("micro", phase="phase1")) == []
+        export = wildcards(run, stage="pretrain")
+        assert (
+            imported.exported_phase(export) == [] and imported.importer_of_stage(export) == "at-sft"
+        )
+        assert imported.importer_of_stage(wildcards(run, stage="sft")) == []
+        assert imported.exporters(wildcards(run))[0] == "at-sft"
+
+
+def test_a_report_shows_the_imported_model_and_what_follows(imported):
+    assert imported.own_phases(wildcards("child")) == []
+    assert (
+        imported.owner_of_sft(wildcards("child"))
+        == "at-sft"
+        == imported.importer(wildcards("child"))
+    )
+    assert imported.owners_of_steps(wildcards("child")) == ["child", "child"]
+    alone = wildcards("at-rl")
+    assert imported.owner_of_sft(alone) == imported.sft_mixture(alone) == []
+    assert imported.own_stages(alone) == ["rl.rlvr1", "rl.rlvr2"]
+    assert imported.importer(wildcards("micro")) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "run", "asked"),
+    [
+        ("blended_corpora", "at-sft", {"phase": "phase2"}),
+        ("owner_of_last_phase", "at-rl", {}),
+        ("stage_before_step", "at-end", {"step": "rlvr1"}),
+        ("owner_of_stage", "at-sft", {"stage": "pretrain.phase1"}),
+        ("exporter_of_stage", "child", {"stage": "pretrain.phase1"}),
+    ],
+)
+def test_what_an_imported_model_replaces_is_no_target(imported, method, run, asked):
+    with pytest.raises(UserError, match=f"there is no .* in {run}: it begins with the imported"):
+        getattr(imported, method)(wildcards(run, **asked))
 
 
 def test_a_branch_is_exported_from_its_own_checkpoint(family):

@@ -115,13 +115,6 @@ def test_the_reasons_of_a_job_are_its_own(config):
         assert planning.why(Job("sft", ["x"], reason, named), config, before) == why
 
 
-def test_long_values_are_cut_and_missing_ones_unset():
-    assert planning.at({"a": {"b": 1}}, ("a", "b")) == "1"
-    assert planning.at({"a": 1}, ("a", "b")) == planning.at({}, ("a",)) == "unset"
-    assert planning.at({"a": "x" * 99}, ("a",)) == "x" * 57 + "…"
-    assert planning.at({"a": False}, ("a",)) == "False"
-
-
 def test_a_former_build_is_known_from_its_manifest_or_its_copy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     job = Job("sft", ["results/x.json"], "", {})

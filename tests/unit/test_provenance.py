@@ -14,7 +14,7 @@ from nemoflow import files, manifest, provenance
 
 OUTPUT = "results/micro/sft/checkpoint.json"
 PART = "results/data/tokens/t/web.parts/0000.json"
-VOLATILE = {"starttime": 1.0, "endtime": 2.0, "job_hash": 3, "code": "c", "shellcmd": "s"}
+VOLATILE = {"starttime": 1.0, "job_hash": 3, "code": "c", "shellcmd": "s"}
 
 
 @pytest.fixture
@@ -28,7 +28,9 @@ def build(snakemake, output=OUTPUT, content="{}", **record):
     """What a finished job leaves: the output, its copy, and Snakemake's record."""
     files.write_whole(output, content)
     manifest.keep([output])
-    told = {"record_format_version": 6, "params": ["spec-1"], "rule": "sft", **VOLATILE, **record}
+    ended = {"endtime": os.stat(output).st_mtime}  # as Snakemake records it
+    told = {"record_format_version": 6, "params": ["spec-1"], "rule": "sft", **VOLATILE, **ended}
+    told |= record
     files.write_json(snakemake.record(output), told)
     return told
 
@@ -60,6 +62,34 @@ def test_an_exported_record_has_nothing_that_differs_between_equal_builds(snakem
         "sha256": files.sha256_of(OUTPUT),
         "record": {"record_format_version": 6, "params": ["spec-1"], "rule": "sft"},
     }
+
+
+def test_a_file_that_git_brought_keeps_the_record_that_came_with_it(snakemake):
+    build(snakemake)
+    files.write_whole(OUTPUT, '{"of": "another machine"}')  # git pull: the file and its record
+    pulled = {
+        "output": OUTPUT,
+        "sha256": files.sha256_of(OUTPUT),
+        "record": {"record_format_version": 6, "params": ["spec-2"], "rule": "sft"},
+    }
+    files.write_json(provenance.RECORDS / f"{OUTPUT}.json", pulled)
+    provenance.export_records(snakemake)
+    provenance.restore_records(snakemake)
+    assert kept() == pulled
+    assert files.read_json(snakemake.record(OUTPUT)) == pulled["record"]
+
+
+def test_branches_that_share_a_file_keep_their_own_records(snakemake):
+    build(snakemake)
+    provenance.export_records(snakemake)
+    other = kept() | {"record": {"record_format_version": 6, "params": ["spec-2"], "rule": "sft"}}
+    for _ in range(2):
+        for branch in (other, kept()):
+            files.write_json(provenance.RECORDS / f"{OUTPUT}.json", branch)  # git checkout
+            provenance.export_records(snakemake)
+            provenance.restore_records(snakemake)
+            assert kept() == branch
+            assert files.read_json(snakemake.record(OUTPUT))["params"] == branch["record"]["params"]
 
 
 @pytest.mark.parametrize("output", [PART, "results/micro/report.html", "elsewhere/x.json"])
@@ -258,5 +288,9 @@ def test_a_commit_says_whether_tracked_files_differ_from_it(tmp_path, monkeypatc
     assert re.fullmatch(r"[0-9a-f]{40}", provenance.commit())
     Path("new").write_text("untracked")
     assert not provenance.commit().endswith("+")
+    for path in ("results/a.json", "provenance/b.json", "dvc.yaml"):
+        files.write_json(path, {})
+    git("add", "results", "provenance", "dvc.yaml")
+    assert not provenance.commit().endswith("+")  # jobs write these themselves
     Path("x").write_text("2")
     assert re.fullmatch(r"[0-9a-f]{40}\+", provenance.commit())

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nemoflow import manifest, report
+from nemoflow.scores import Ladder
 from small_results import EVIL, Results, work_in
 
 
@@ -81,7 +82,7 @@ def test_only_what_is_finite_is_drawn(results):
 def test_a_score_within_two_standard_errors_does_not_move():
     def ladder(value):
         scores = [{"value": at, "stderr": 0.05} for at in (0.25, value)]
-        return report.Ladder("facts", list(zip(("pretrain", "rl"), scores, strict=True)))
+        return Ladder("facts", list(zip(("pretrain", "rl"), scores, strict=True)))
 
     assert ladder(0.38).word == "does not move"
     assert ladder(0.40).word == "rises" and ladder(0.05).word == "falls"
@@ -100,6 +101,30 @@ def test_a_phase_that_counts_anew_is_drawn_behind_the_one_before(results):
     assert [stage.from_step for stage in stages[:3]] == [0, 0, 0]
 
 
+def test_a_run_that_begins_with_an_imported_model(results):
+    eval, _, checkpoints, packed, options = results.make()
+    facts = {"format": "huggingface", "tensors": 9, "parameters": 1_280_000, "dtype": "bfloat16"}
+    identity = {"stage": "import_model", "import": "models/base"}
+    path = "results/small/init.json"
+    imported = results.put(path, identity, files={"config.json": "{}"}, model=facts)
+    manifest.write(checkpoints[2], {"stage": "sft"}, [packed, imported], step=100, tokens=6400)
+    chain = options["chain"]
+    page = report.render(
+        eval, [], checkpoints[2:], packed, {**options, "chain": chain[2:]}, imported
+    )
+    text = text_of(page)
+    assert "imported small models/base huggingface, 1.28M parameters, bfloat16 sft small" in text
+    assert "Pretraining loss" not in text and "tokens of pretraining" not in text
+    assert "imported 1.28M parameters" in text  # its box
+    text = text_of(
+        report.render(eval, [], checkpoints[3:], None, {**options, "chain": chain[3:]}, imported)
+    )
+    assert "packed rows" not in text and "reward 0.059" in text
+    assert "models/base" in text_of(
+        report.render(eval, [], [], None, {**options, "chain": []}, imported)
+    )
+
+
 def test_the_whole_recipe_stays_small(tmp_path, monkeypatch):
     work_in(tmp_path, monkeypatch)
     results = Results(
@@ -109,3 +134,14 @@ def test_the_whole_recipe_stays_small(tmp_path, monkeypatch):
         tasks=("mmlu", "hellaswag", "arc_challenge", "openbookqa", "winogrande"),
     )
     assert len(report.render(*results.make())) < 400_000
+
+
+def test_every_product_is_told_with_digest_commit_and_cost(results):
+    arguments = results.make()
+    path = arguments[2][-1]
+    results.record(path, {"stage": "rl"}, [], attempts=3, gpus=16, spent=3600.0 * 2)
+    page = text_of(report.render(*arguments))
+    digest = manifest.read(path)["md5"][:8]
+    row = page.partition(f"{path} {digest}")[2].split("results/")[0]
+    assert " c0ffee " in row and row.split()[-1] != "0.00"
+    assert re.search(r"GPU hours \d", page.partition("Scores")[0])  # all jobs', at the top

@@ -47,8 +47,8 @@ INPUT = OPTION = NOTHING = set()  # another file is an input; no result changes;
 # Of each key the specs that it changes; the first pattern that matches counts.
 READERS = {
     # the run
-    "run.extends": NOTHING, "run.start": NOTHING, "run.about": NOTHING, "run.gaps": NOTHING,
-    "run.seed": NOTHING,  # spread over the sections
+    "run.extends": NOTHING, "run.start": NOTHING, "run.init": NOTHING, "run.about": NOTHING,
+    "run.gaps": NOTHING, "run.seed": NOTHING,  # the seed is spread over the sections
     "run.*.options.*": OPTION, "run.*.spike": OPTION,
     "run.pretrain.tokenizer": INPUT, "run.pretrain.phases.*.blend": INPUT,
     "run.pretrain.phases.*.after": INPUT,
@@ -164,7 +164,8 @@ def test_every_key_changes_exactly_the_specs_of_the_stages_that_read_it(config):
     for key, changed in tried(config):
         count += 1
         known = readers(key)
-        alone = key.endswith((".after", ".branch"))  # such a change alone leaves no line of stages
+        # such a change alone leaves no line of stages
+        alone = key.endswith((".after", ".branch", "run.start", "run.init"))
         jobs = {job: JOBS[job] for job in JOBS if not (alone and job.startswith(("export", "rep")))}
         found = {job for job, digest in digests(changed, jobs).items() if before[job] != digest}
         if found != known:
@@ -198,12 +199,8 @@ def test_a_key_that_names_a_file_changes_an_input(config, key):
 
 def test_a_phase_reads_the_weights_and_not_the_name_of_its_blend(config_folder):
     other = Config(config_folder, overrides="pretrain.phases.phase2.blend=tiny-phase1")
-    ours = digests(other)
-    assert (
-        ours["blend phase2"]
-        == ours["blend phase1"]
-        != digests(Config(config_folder))["blend phase2"]
-    )
+    ours, theirs = digests(other), digests(Config(config_folder))
+    assert ours["blend phase2"] == ours["blend phase1"] != theirs["blend phase2"]
 
 
 def test_options_reach_the_stage_and_not_the_identity(config):
@@ -214,9 +211,12 @@ def test_options_reach_the_stage_and_not_the_identity(config):
 
 @pytest.mark.parametrize("stage", specs.VERSIONS)
 def test_a_raised_version_changes_the_specs_of_its_stage_alone(config, monkeypatch, stage):
-    before = digests(config)
+    imported = {"extends": RUN, "start": "sft", "init": {"import": "a/model"}}
+    config = config.with_draft("imported", imported)
+    jobs = {**JOBS, "import_model": ("import_model", {"run": "imported"})}
+    before = digests(config, jobs)
     monkeypatch.setitem(specs.VERSIONS, stage, specs.VERSIONS[stage] + 1)
-    after = digests(config)
+    after = digests(config, jobs)
     changed = {job.split()[0] for job in before if before[job] != after[job]}
     assert changed == {stage}
 

@@ -10,7 +10,10 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CODE = ("Snakefile", "rules", "config", "workflow", "profiles", "pyproject.toml", ".gitignore")
+CODE = (
+    "Snakefile", "rules", "config", "workflow", "profiles", "pyproject.toml", ".gitignore",
+    ".dvcignore", ".dvc/config", ".dvc/.gitignore",
+)  # fmt: skip
 SMALLEST = ROOT / "tests" / "data" / "config"
 TARGET = "results/micro/eval.json"
 
@@ -28,7 +31,7 @@ class Checkout:
             source = ROOT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy2
             ignore = {"ignore": shutil.ignore_patterns("__pycache__")} if source.is_dir() else {}
-            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             copy(source, folder / name, **ignore)
         shutil.copytree(SMALLEST, folder / "config", dirs_exist_ok=True)
         return cls(folder)
@@ -86,6 +89,10 @@ class Checkout:
     def nemoflow(self, *arguments: str, check: bool = True) -> str:
         """What `python -m nemoflow` prints."""
         return self.run(sys.executable, "-m", "nemoflow", *arguments, check=check).stdout
+
+    def dvc(self, *arguments: str) -> str:
+        """What DVC prints."""
+        return self.run(sys.executable, "-m", "dvc", *arguments, check=True).stdout
 
     def edit(self, path: str, before: str, after: str) -> None:
         """Replace a text that stands in a file exactly once."""

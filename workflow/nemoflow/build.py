@@ -4,7 +4,6 @@ Every stage builds inside `Build`; training stages let `train` drive the engine.
 """
 
 import shutil
-import sys
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -12,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from nemoflow import checkpoint, launch, locks, manifest, metrics, provenance, specs
+from nemoflow.attempts import Attempts
 from nemoflow.errors import UserError
 from nemoflow.files import digest, read_json, sha256_of, write_json
+from nemoflow.need import need, refuse_edited
+from nemoflow.progress import say
 
 
 class Build:
@@ -28,6 +30,7 @@ class Build:
         self.inputs = [str(path) for path in inputs]
         if missing := [path for path in self.inputs if not Path(path).exists()]:
             raise UserError(f"{missing[0]}: there is no such product; build it first")
+        refuse_edited(self.inputs)
         self.outputs = [Path(path) for path in outputs]
         self.payload = manifest.payload(self.outputs[0])
         self.facts: dict[str, Any] = {}
@@ -50,7 +53,7 @@ class Build:
 
     def need(self, *manifests: str | Path) -> list[dict[str, Any]]:
         """The contents of input manifests, their bytes checked."""
-        return manifest.need(manifests)
+        return need(manifests)
 
     def fresh_payload(self) -> Path:
         """An empty folder that becomes the product's bytes in `finish`."""
@@ -95,11 +98,6 @@ class Build:
         manifest.write(self.outputs[0], self.identity, self.inputs, **facts)
 
 
-def say(text: str) -> None:
-    """A line for the person who watches."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def train(build: Build, task: str, title: str, log: str, inputs: dict[str, Any]) -> dict[str, int]:
     """Train to the end, publish the last checkpoint and its curve; return its step and tokens.
 
@@ -110,19 +108,21 @@ def train(build: Build, task: str, title: str, log: str, inputs: dict[str, Any])
     progress = build.payload.with_name("progress")
     belongs = digest([build.identity, {path: sha256_of(path) for path in build.inputs}])
     open_progress(progress, belongs, title)
+    attempts = Attempts.of(progress)
     if checkpoint.final(progress) or adoptable(build, progress):
         say(f"{title}: trained before for this very spec and these inputs; recorded only")
     else:
-        attempts = count_attempt(progress)
+        attempts.begin(build.started)
         if newest := checkpoint.newest(progress):
-            say(f"{title}: attempt {attempts} goes on from {newest}")
+            say(f"{title}: attempt {attempts.count} goes on from {newest}")
         run_job(build, progress, log, task=task, title=title, inputs=inputs, belongs_to=belongs)
         if checkpoint.final(progress) is None:
             raise UserError(
                 f"{title}: ended without a finished checkpoint in {progress} (log: {log})"
             )
     publish(build, progress)
-    build.facts["attempts"] = read_json(progress / "attempts.json")["count"]
+    build.facts |= attempts.facts()
+    attempts.end(time.time())
     metrics.curve(progress / "metrics.jsonl", build.outputs[1])
     state = read_json(build.payload / "state.json")
     return {"step": state["step"], "tokens": state["tokens"]}
@@ -183,11 +183,3 @@ def adoptable(build: Build, progress: Path) -> bool:
     (progress / "final.json").unlink(missing_ok=True)
     say(f"{build.payload}: not what was published here; trained again")
     return False
-
-
-def count_attempt(progress: Path) -> int:
-    """How often this job was started, this time included."""
-    told = progress / "attempts.json"
-    count = read_json(told)["count"] + 1 if told.exists() else 1
-    write_json(told, {"count": count})
-    return count

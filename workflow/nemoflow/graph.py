@@ -1,4 +1,4 @@
-"""Which phase or step follows which, and which run owns a stage.
+"""Which phase or step follows which, and which run holds the model of a stage.
 
 A stage of a run's chain has a name: `pretrain.phase1`, `sft`, `rl.swe1`. The short names
 `pretrain` and `rl` stand for the last of each.
@@ -107,10 +107,16 @@ def previous(run: Run, stage: str) -> str | None:
 def start_of(run: Run) -> int:
     """The place in the chain of the first stage that a run owns.
 
-    `eval` owns no stage of the chain. Raises UserError for a name that is none.
+    `eval` owns no stage of the chain. Raises UserError for a name that is none, and for a start
+    without anything to start from.
     """
     names = chain(run)
     if run.start is None:
+        if run.init is not None:
+            raise UserError(
+                "init: say where the imported model goes in: start: sft, or another stage of"
+                f" {', '.join(names)}; it stands in the place of the stage before"
+            )
         return 0
     if run.start == "eval":
         return len(names)
@@ -120,18 +126,90 @@ def start_of(run: Run) -> int:
         raise UserError(
             f"start: there is no stage {run.start}; known: pretrain, rl, eval, {', '.join(names)}"
         )
-    if run.extends is None:
-        raise UserError("start: only a run that extends another can start after its first stage")
+    if run.extends is None and run.init is None:
+        raise UserError(
+            "start: only a run that extends another can start after its first stage, or one that"
+            " imports a model (init)"
+        )
     return names.index(start)
 
 
-def owner(runs: Mapping[str, Run], name: str, stage: str) -> str:
-    """The run whose results hold `stage` of run `name`: itself, or the parent it extends."""
+def stand_in(run: Run) -> str | None:
+    """The stage in whose place a run's imported model stands.
+
+    None for a run that imports none, and where it goes into the very first phase.
+    """
+    if run.init is None:
+        return None
+    names, first = chain(run), start_of(run)
+    return previous(run, names[first]) if first < len(names) else full_name(run, "rl")
+
+
+def own_stages(run: Run) -> list[str]:
+    """The stages that a run trains: from its start on, and after an import what follows from it."""
+    names = chain(run)[start_of(run) :]
+    if run.init is None:
+        return names
+    reached = [stand_in(run)]
+    for stage in names:  # a branch may hang on a stage that is not there
+        if previous(run, stage) in reached:
+            reached.append(stage)
+    return reached[1:]
+
+
+def importer(runs: Mapping[str, Run], name: str) -> str | None:
+    """The run whose imported model run `name` goes back to: itself, a parent, or None."""
     run = runs[name]
-    while run.extends is not None and chain(run).index(stage) < start_of(run):
+    while run.init is None and start_of(run) > 0:
         name = run.extends
         run = runs[name]
-    return name
+    return name if run.init is not None else None
+
+
+def stages(runs: Mapping[str, Run], name: str) -> list[str]:
+    """Every stage that is trained for run `name`, by itself or a parent, in order.
+
+    Those of its chain, without the ones before an imported model.
+    """
+    run, origin = runs[name], importer(runs, name)
+    if origin is None:
+        return chain(run)
+    trained = {*own_stages(runs[origin]), *own_stages(run)}
+    return [stage for stage in chain(run) if stage in trained]
+
+
+def owner(runs: Mapping[str, Run], name: str, stage: str) -> str:
+    """The run whose results hold the model of `stage`: `name` itself, or the parent it extends.
+
+    It was trained there, or imported in its place. Raises UserError for a stage before that.
+    """
+    holder, run = name, runs[name]
+    while stage not in own_stages(run):
+        if run.init is not None:
+            if stage == stand_in(run):
+                break
+            raise nothing_before(runs, name, stage)
+        holder = run.extends
+        run = runs[holder]
+    return holder
+
+
+def is_imported(runs: Mapping[str, Run], name: str, stage: str) -> bool:
+    """Whether an imported model stands in the place of `stage` of run `name`."""
+    origin = importer(runs, name)
+    return origin is not None and stage == stand_in(runs[origin])
+
+
+def nothing_before(runs: Mapping[str, Run], name: str, stage: str) -> UserError:
+    """The error for a stage that an imported model has made superfluous."""
+    origin = importer(runs, name)
+    run, whose = runs[origin], "" if origin == name else f" of {origin}"
+    place = f" in the place of {stand_in(run)}" if stand_in(run) else ""
+    after = own_stages(run)
+    return UserError(
+        f"there is no {stage} in {name}: it begins with the imported model{whose}"
+        f" ({run.init.import_}){place}" + (f", and then {after[0]}" if after else "")
+    )
 
 
 def settings_of(run: Run, stage: str) -> dict[str, Any]:

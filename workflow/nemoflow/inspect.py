@@ -8,10 +8,11 @@ from typing import Any
 
 import yaml
 
-from nemoflow import graph, world
+from nemoflow import graph, imports, world
 from nemoflow.config import Config, layers
 from nemoflow.config.base import NAME, plain
 from nemoflow.config.checks import difference
+from nemoflow.config.load import Runs
 from nemoflow.config.messages import nearest
 from nemoflow.config.run import Run
 from nemoflow.errors import UserError
@@ -64,7 +65,8 @@ def runs(config: Config) -> Iterator[str]:
             continue
         parent = f"extends {run.extends}" if run.extends else ""
         start = f" from {run.start}" if run.start else ""
-        yield f"{name:<{width}}  {run.about or parent + start}"
+        imported = f" imports {run.init.import_}" if run.init else ""
+        yield f"{name:<{width}}  {run.about or (parent + start + imported).strip()}"
 
 
 def show(config: Config, run: str, key: str | None) -> list[str]:
@@ -127,34 +129,47 @@ def new(config: Config, name: str, parent: str, keys: list[str]) -> list[str]:
     path = config.folder / f"{name}.yaml"
     if name in config.run_names():
         raise UserError(f"{path}: exists already; choose another name, or edit it")
-    before = config.run(parent)
     values: dict[str, Any] = {}
     for key, value, _ in (assignment for text in keys for assignment in layers.overrides(text)):
         upper: Any = value
         for part in reversed(key):
             upper = {part: upper}
         values = layers.merge(values, upper)
+    config.run(parent)
     draft = config.with_draft(name, {"extends": parent, **values})
-    after = draft.run(name)
-    start = first_change(before, after)
+    start = values.get("start") if "init" in values else first_change(draft, name)
     header = {"extends": parent, **({"start": start} if start else {})}
-    config.with_draft(name, {**header, **values}).run(name)
+    run = config.with_draft(name, {**header, **values}).run(name)
     text = yaml.safe_dump({**header, **values}, sort_keys=False, allow_unicode=True, width=100)
     write_whole(path, text)
-    what = f"{start} and after; everything before is {parent}'s" if start else "every stage"
     return [
-        f"wrote {path}: it owns {what}",
+        f"wrote {path}: it owns {owned(run)}",
         f"next: snakemake --profile profiles/local -n results/{name}/eval.json",
     ]
 
 
-def first_change(before: Run, after: Run) -> str | None:
-    """The first stage of the chain that differs; None for the very first, `eval` after the last."""
-    known = graph.chain(before)
-    for i, stage in enumerate(graph.chain(after)):
-        settings = graph.settings_of(after, stage)
-        if stage not in known or graph.settings_of(before, stage) != settings:
-            return stage if i else None
+def owned(run: Run) -> str:
+    """The stages that a run owns, in words, and what stands before them."""
+    if run.init is not None:
+        place = f", in the place of {graph.stand_in(run)}" if graph.stand_in(run) else ""
+        return f"{run.start} and after; before that stands {run.init.import_}{place}"
+    if run.start is None:
+        return "every stage"
+    return f"{run.start} and after; everything before is {run.extends}'s"
+
+
+def first_change(config: Config, name: str) -> str | None:
+    """The first stage of a run that differs from its parent's; `eval` where none does.
+
+    None for the very first of the chain; stages that the parent's imported model replaces are none.
+    """
+    after = config.run(name)
+    before, chain = config.run(after.extends), graph.chain(after)
+    gone = set(graph.chain(before)) - set(graph.stages(Runs(config), after.extends))
+    for stage in [stage for stage in chain if stage not in gone]:
+        known = stage in graph.chain(before)
+        if not known or graph.settings_of(before, stage) != graph.settings_of(after, stage):
+            return stage if stage != chain[0] else None
     return "eval"
 
 
@@ -165,4 +180,8 @@ def check(config: Config, names: list[str], profile: str | None) -> Iterator[str
         sizes = world.check(config, name, run, Path(profile)) if profile else []
         yield from sizes
         gaps = f"; {len(run.gaps)} gaps of the recipe are stated in it" if run.gaps else ""
-        yield f"{name}: {' → '.join(graph.chain(run))}: sound{gaps}"
+        stages = graph.stages(Runs(config), name)
+        if origin := graph.importer(Runs(config), name):
+            imports.check_early(config, origin, Path(f"results/{origin}/init.json"))
+            stages = [f"{config.run(origin).init.import_} (imported)", *stages]
+        yield f"{name}: {' → '.join(stages)}: sound{gaps}"

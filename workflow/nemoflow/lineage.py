@@ -1,243 +1,196 @@
-"""What a run's products were made from, as manifests and build records tell; and its drawing."""
+"""A product's lineage as text or JSON: back to source files, with who built each step of it."""
 
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nemoflow.drawing import short
-from nemoflow.files import read_json
-from nemoflow.provenance import BUILDS
+from nemoflow.drawing import duration, short
+from nemoflow.errors import UserError
+from nemoflow.files import canonical
+from nemoflow.products import Product, trace
+from nemoflow.revision import Tree, nearest
 
-TITLES = ("sources", "data", "checkpoint", "export", "scores")
-COLUMNS = {"tokens": 0, "rendered": 0, "blend": 1, "packed": 1, "prompts": 1, "pretrain": 2,
-           "sft": 2, "rl": 2, "export": 3, "scores": 4, "eval": 4}  # fmt: skip
-CHECKPOINT = 2
-BOX, GUTTER, GAP, HEADER = (142, 40), 36, 26, 26  # SVG units; GAP between rows
-
-
-@dataclass(frozen=True)
-class Product:
-    """A declared file: its content and the record of its build, each empty where absent."""
-
-    path: str
-    content: dict[str, Any]
-    record: dict[str, Any]
-
-    @classmethod
-    def at(cls, path: str) -> "Product":
-        """What is known here of the product at `path`."""
-        record = BUILDS / f"{path}.json"
-        return cls(
-            path,
-            read_json(path) if Path(path).exists() else {},
-            read_json(record) if record.exists() else {},
-        )
-
-    @property
-    def inputs(self) -> list[str]:
-        """What it was made from; of eval.json and blend.json only the record tells."""
-        return list(self.content.get("inputs") or self.record.get("inputs", {}))
-
-    @property
-    def built(self) -> dict[str, Any]:
-        """When, where, with what and how long; see `provenance.record_build`."""
-        return self.record.get("built", {})
-
-    @property
-    def owner(self) -> str:
-        """The run that holds it; `data` for what runs share."""
-        return Path(self.path).parts[1]
-
-    @property
-    def kind(self) -> str:
-        """What sort of product its place says it is: `blend`, `eval`, `scores`, or its folder."""
-        path = Path(self.path)
-        if path.stem in ("blend", "eval"):
-            return path.stem
-        return "scores" if path.parts[2] == "eval" else path.parts[2]
+HEADER = ("product", "digest", "built", "host", "commit", "time", "GPU hours")
+SHORT = 8  # digits of a digest
+MOST_FILES = 8  # source files of one product that are listed; the rest are counted
+Cells = list[str]
+Products = dict[str, Product]
 
 
-def trace(paths: Iterable[str]) -> dict[str, Product]:
-    """The products at `paths` and, as far as is known, all that they were made from, by path."""
-    found: dict[str, Product] = {}
-    waiting = list(paths)
-    while waiting:
-        path = waiting.pop()
-        if path not in found:
-            found[path] = Product.at(path)
-            waiting += [made for made in found[path].inputs if made.startswith("results/")]
-    return found
+def lines(targets: list[str], tree: Tree) -> Iterator[str]:
+    """The tree from each target back, one product a line, each drawn once; versions; totals.
 
-
-def measure(content: dict[str, Any]) -> tuple[float, str]:
-    """How much of it there is, and of what; (0, "") where the content does not say."""
-    if "shards" in content:
-        trained = [shard["tokens"] for shard in content["shards"] if shard["split"] == "train"]
-        return sum(trained), " tokens"
-    match content.get("train"):
-        case list(blended):
-            return len(blended) // 2, " shards"
-        case dict(packed):
-            return packed["rows"], " rows"
-        case int(rows):
-            return rows, " rows"
-    for key, unit in (("step", " steps"), ("tokens", " tokens"), ("size", " bytes")):
-        if key in content:
-            return content[key], unit
-    return 0, ""
-
-
-@dataclass
-class Node:
-    """A box: one product, or some of a kind that go the same way."""
-
-    members: list[Product]
-    state: str  # built, shared (a parent run's) or missing
-    x: float = 0.0
-    y: float = 0.0
-
-    @property
-    def column(self) -> int:
-        """Its place from left to right."""
-        return COLUMNS[self.members[0].kind]
-
-    @property
-    def title(self) -> str:
-        """What it is called in its column."""
-        path, kind = Path(self.members[0].path), self.members[0].kind
-        if kind in ("tokens", "rendered") and len(self.members) > 1:
-            return f"{len(self.members)} {'corpora' if kind == 'tokens' else 'sources'}"
-        named_by_folder = kind == "scores" or path.stem in ("blend", "checkpoint")
-        return path.parent.name if named_by_folder else path.stem
-
-    @property
-    def facts(self) -> str:
-        """Its kind where the column has several, and how much of it there is."""
-        first = self.members[0]
-        if self.state == "missing":
-            return "missing"
-        amounts = [measure(member.content) for member in self.members]
-        total, unit = sum(amount for amount, _ in amounts), amounts[0][1]
-        told = (
-            [first.kind] if first.kind in ("blend", "packed", "prompts", "pretrain", "rl") else []
-        )
-        if first.kind == "scores":
-            told.append(f"{len(self.members)} task{'s' if len(self.members) > 1 else ''}")
-        elif total:
-            told.append(f"{short(total)}{unit}")
-        return ", ".join(told)
-
-    def at(self, across: float, down: float) -> tuple[float, float]:
-        """A point of the box; 0, 0 is its upper left corner and 1, 1 the lower right one."""
-        return self.x + across * BOX[0], self.y + down * BOX[1]
-
-
-@dataclass(frozen=True)
-class Graph:
-    """The drawing: a row per checkpoint, a column per sort of product; `edges` are SVG paths."""
-
-    width: float
-    height: float
-    columns: list[tuple[float, str]]
-    nodes: list[Node]
-    edges: list[str]
-    box: tuple[int, int] = BOX
-
-
-def draw(products: dict[str, Product], checkpoints: list[str], run: str) -> Graph:
-    """Lay out what led to the scores of `run`; `checkpoints` in the order of training.
-
-    Left out: tokenizers, plans and parts, and prompts that are only evaluated on.
+    Raises:
+        UserError: there is no such product.
     """
-    rows = rows_of(products, checkpoints)
-    nodes = fold(products, rows, run)
-    bottom = place(nodes, rows)
-    node_of = {member.path: node for node in nodes for member in node.members}
-    joined = {
-        (id(node_of[path]), id(node)): (node_of[path], node)
-        for node in nodes
-        for member in node.members
-        for path in member.inputs
-        if path in node_of and drawn(node_of[path], node)
-    }
-    columns = [(column_x(number) + BOX[0] / 2, title) for number, title in enumerate(TITLES)]
-    width = column_x(len(TITLES)) - GUTTER + 16
-    return Graph(width, bottom, columns, nodes, [route(*ends) for ends in joined.values()])
+    asked = [product_named(target, tree) for target in targets]
+    products = trace(asked, tree)
+    drawn: set[str] = set()
+    rows = [list(HEADER)]
+    for path in asked:
+        rows += branch(path, products, drawn, "", "")
+    widths = [max(len(row[i]) for row in rows if len(row) > i + 1) for i in range(len(HEADER) - 1)]
+    for row in rows:
+        cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]
+        yield "  ".join([*cells[: len(row) - 1], row[-1]]).rstrip()
+    yield ""
+    yield from versions(products)
+    yield totals_line(products)
 
 
-def rows_of(products: dict[str, Product], checkpoints: list[str]) -> dict[str, int]:
-    """The row of each product: that of the first checkpoint it leads to, or that it comes from."""
-    users = defaultdict(list)
-    for product in products.values():
-        for path in product.inputs:
-            users[path].append(product.path)
-    rows = {path: row for row, path in enumerate(checkpoints)}
-    for column in (1, 0, 3, 4):
-        for path, product in products.items():
-            if COLUMNS.get(product.kind) == column and ".parts/" not in path:
-                near = users[path] if column < CHECKPOINT else product.inputs
-                if known := [rows[other] for other in near if other in rows]:
-                    rows[path] = len(checkpoints) if product.kind == "eval" else min(known)
+def document(targets: list[str], tree: Tree) -> list[str]:
+    """The same as one JSON document."""
+    asked = [product_named(target, tree) for target in targets]
+    products = trace(asked, tree)
+    told = {path: entry(product, products) for path, product in sorted(products.items())}
+    content = {"tree": tree.name, "targets": asked, "products": told, "totals": totals(products)}
+    return [json.dumps(content, indent=1, ensure_ascii=False)]
+
+
+def product_named(target: str, tree: Tree) -> str:
+    """The path of the declared file that a target names; its folder and its pointer do so too.
+
+    Raises:
+        UserError: there is none; names the nearest.
+    """
+    path = Path(target)
+    if path.name == "curve.csv":
+        path = path.with_name("checkpoint.json")
+    beside = path.with_name(f"{path.name.removesuffix('.dvc')}.json")
+    for name in (path.as_posix(), beside.as_posix()):
+        if name.startswith("results/") and Product.at(name, tree).known:
+            return name
+    raise UserError(
+        f"{target}: there is no such product in {tree.name}"
+        f"{nearest(target, tree.products(), 3)}; name its manifest,"
+        " e.g. results/super3-tiny/eval.json"
+    )
+
+
+def branch(path: str, products: Products, drawn: set[str], first: str, rest: str) -> list[Cells]:
+    """The rows of a product and all below it; `first` and `rest` are drawn before them."""
+    if path in drawn:
+        return [[f"{first}{path}", "(above)"]]
+    drawn.add(path)
+    product = products[path]
+    rows = [[f"{first}{path}", *facts(product)]]
+    below = [lambda f, r, path=made: branch(path, products, drawn, f, r) for made in product.inputs]
+    if product.sources:
+        below.append(lambda f, r: source_rows(product.sources, f, r))
+    bar = "│ " if below else "  "
+    rows += [[f"{rest}{bar}! {doubt}"] for doubt in doubts(product, products)]
+    for number, draw in enumerate(below, start=1):
+        last = number == len(below)
+        rows += draw(rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
     return rows
 
 
-def fold(products: dict[str, Product], rows: dict[str, int], run: str) -> list[Node]:
-    """Boxes: corpora, and rendered sources, by what they go into; the tasks of a model as one."""
-    groups: dict[tuple, list[Product]] = defaultdict(list)
-    for path in sorted(rows):
-        product = products[path]
-        key: tuple = (path,)
-        if product.kind in ("tokens", "rendered"):
-            key = tuple(p for p in sorted(rows) if path in products[p].inputs)
-        elif product.kind == "scores":
-            key = (product.owner, Path(path).parent.name)
-        groups[(product.kind, *key)].append(product)
-    return [Node(members, state(members, run)) for members in groups.values()]
+def source_rows(sources: list[dict[str, Any]], first: str, rest: str) -> list[Cells]:
+    """The rows of source files; what is over `MOST_FILES` is counted."""
+    listed = sources if len(sources) <= MOST_FILES else sources[: MOST_FILES - 1]
+    rows = []
+    for source in listed:
+        size = f" ({short(source['bytes'])}B)" if "bytes" in source else ""
+        digest = next((source[key] for key in ("md5", "sha256") if key in source), None)
+        shown = digest[:SHORT] if digest else "not recorded"
+        rows.append([f"{first if not rows else rest}source {source['path']}{size}", shown, ""])
+    if left := sources[len(listed) :]:
+        size = sum(source.get("bytes", 0) for source in left)
+        rows.append([f"{rest}and {len(left):,} more source files ({short(size)}B)", "", ""])
+    return rows
 
 
-def state(members: list[Product], run: str) -> str:
-    """What is to be said about products that lie together."""
-    if not all(member.content for member in members):
-        return "missing"
-    return "built" if members[0].owner in (run, "data") else "shared"
+def facts(product: Product) -> Cells:
+    """The columns beside a product's path."""
+    if product.sha256 is None:
+        return ["missing", ""]
+    built = product.built
+    if not built:
+        return [product.digest[:SHORT], "not recorded", ""]
+    return [
+        product.digest[:SHORT],
+        built["started"][:16].replace("T", " "),
+        built["host"],
+        product.commit,
+        duration(built["seconds"]) + resumed(built),
+        f"{product.gpu_hours:.2f}" if "gpus" in built else "–",
+    ]
 
 
-def column_x(column: int) -> float:
-    """The left edge of a column."""
-    return 1 + column * (BOX[0] + GUTTER)
+def resumed(built: dict[str, Any]) -> str:
+    """How often a training job was started, where that is more than once."""
+    attempts = built.get("attempts", 1)
+    return f" in {attempts} attempts" if attempts > 1 else ""
 
 
-def place(nodes: list[Node], rows: dict[str, int]) -> float:
-    """Give every box its place, several in one cell below each other; the height of it all."""
-    cells: dict[int, dict[int, list[Node]]] = defaultdict(lambda: defaultdict(list))
-    for node in nodes:
-        cells[min(rows[member.path] for member in node.members)][node.column].append(node)
-    top = float(HEADER)
-    for row in sorted(cells):
-        for column, stack in cells[row].items():
-            for number, node in enumerate(stack):
-                node.x, node.y = column_x(column), top + number * (BOX[1] + 8)
-        top += max(map(len, cells[row].values())) * (BOX[1] + 8) - 8 + GAP
-    return top - GAP + 2
+def doubts(product: Product, products: Products) -> list[str]:
+    """Where the record of how a product came to be does not hold."""
+    found = []
+    if product.sha256 is None:
+        found.append("missing")
+    if product.foreign:
+        found.append("provenance/builds/ tells of another build than this file's")
+    for path, recorded in product.inputs.items():
+        now = products[path].sha256
+        if recorded and now and recorded != now:
+            found.append(f"was built from another {path} ({recorded[:SHORT]}, not {now[:SHORT]})")
+    return found
 
 
-def drawn(start: Node, end: Node) -> bool:
-    """Whether an edge is shown: between neighbours, and to eval.json from scores alone."""
-    if end.members[0].kind == "eval":
-        return start.members[0].kind == "scores"
-    return abs(end.column - start.column) <= 1
+def versions(products: Products) -> Iterator[str]:
+    """The versions that most products were built with, and the products built with others."""
+    told = {path: p.built["versions"] for path, p in sorted(products.items()) if p.built}
+    if not told:
+        yield "no record of who built these products (provenance/builds/)"
+        return
+    texts = {path: canonical(found) for path, found in told.items()}
+    ((most, _),) = Counter(texts.values()).most_common(1)
+    usual = json.loads(most)
+    yield "versions: " + ", ".join(f"{name} {version}" for name, version in usual.items())
+    for path, found in told.items():
+        if texts[path] != most:
+            other = [
+                f"{name} {found.get(name, 'absent')}"
+                for name in sorted(usual | found)
+                if usual.get(name) != found.get(name)
+            ]
+            yield f"  but {path}: {', '.join(other)}"
 
 
-def route(start: Node, end: Node) -> str:
-    """The SVG path of an edge, between the boxes."""
-    (right, middle), (left, target) = start.at(1, 0.5), end.at(0, 0.5)
-    if end.column == start.column == CHECKPOINT:
-        x, bottom = start.at(0.5, 1)
-        return f"M{x} {bottom}V{end.y}"
-    if end.column == start.column:
-        return f"M{right} {middle}h12V{target}h-12"
-    if end.column > start.column:
-        return f"M{right} {middle}h{GUTTER / 2}V{target}H{left}"
-    return f"M{start.x + 20} {start.y + BOX[1]}V{end.y - GAP / 2}H{end.at(1, 0)[0] - 20}V{end.y}"
+def totals(products: Products) -> dict[str, Any]:
+    """Counts, seconds and GPU hours of all products of a lineage."""
+    built = [product for product in products.values() if product.built]
+    return {
+        "products": len(products),
+        "recorded": len(built),
+        "missing": sum(product.sha256 is None for product in products.values()),
+        "seconds": round(sum(product.built["seconds"] for product in built), 1),
+        "gpu_hours": round(sum(product.gpu_hours for product in built), 3),
+    }
+
+
+def totals_line(products: Products) -> str:
+    """The totals in words."""
+    told = totals(products)
+    unknown = told["products"] - told["recorded"]
+    return (
+        f"total: {told['products']} products, {duration(told['seconds'])},"
+        f" {told['gpu_hours']:.2f} GPU hours"
+        + (f"; without {unknown} whose builds are not recorded" if unknown else "")
+        + (f"; {told['missing']} missing" if told["missing"] else "")
+    )
+
+
+def entry(product: Product, products: Products) -> dict[str, Any]:
+    """A product in the JSON document."""
+    return {
+        "digest": product.digest or None,
+        "sha256": product.sha256,
+        "inputs": product.inputs,
+        "sources": product.sources,
+        "built": product.built or None,
+        "gpu_hours": round(product.gpu_hours, 3),
+        "doubts": doubts(product, products),
+    }

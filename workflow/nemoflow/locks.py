@@ -6,20 +6,23 @@ On some network file systems a flock holds on one host only, hence the host in t
 
 import fcntl
 import os
+import re
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 from nemoflow.manifest import payload
+from nemoflow.progress import say
 
 
 def whoami() -> str:
     """A line about the running process, for whoever has to wait for it."""
-    return f"process {os.getpid()} on {socket.gethostname()}: {' '.join(sys.argv)}"
+    command = " ".join(" ".join(sys.argv).split())
+    return f"process {os.getpid()} on {socket.gethostname()}: {command}"
 
 
 def write_holder(file: IO[str]) -> None:
@@ -30,6 +33,12 @@ def write_holder(file: IO[str]) -> None:
     file.flush()
 
 
+def lock_of(manifest: str | Path) -> Path:
+    """The lock file of a product."""
+    beside = Path(manifest)
+    return beside.with_name(f".{beside.stem}.lock")
+
+
 @contextmanager
 def product(manifest: str | Path) -> Iterator[int]:
     """Hold the exclusive lock of a product; yields the lock's file descriptor.
@@ -37,24 +46,43 @@ def product(manifest: str | Path) -> Iterator[int]:
     The descriptor is handed to the processes that do the work (`pass_fds`), so that an orphan of a
     killed job keeps the lock until it ends: the next job waits, and says for whom.
     """
-    folder, beside = payload(manifest), Path(manifest)
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    with open(beside.with_name(f".{beside.stem}.lock"), "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    folder, lock = payload(manifest), lock_of(manifest)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "a+") as file:
+        if not soon_taken(file):
             file.seek(0)
-            print(
-                f"{folder}: waiting for {file.read() or 'a process'}, which still works on it",
-                file=sys.stderr,
-                flush=True,
-            )
+            holder = file.read() or "a process"
+            say(f"{folder}: waiting for {holder}, which still works on it")
             started = time.monotonic()
             fcntl.flock(file, fcntl.LOCK_EX)
-            waited = time.monotonic() - started
-            print(f"{folder}: free after {waited:.0f} s, going on", file=sys.stderr, flush=True)
+            say(f"{folder}: free after {time.monotonic() - started:.0f} s, going on")
         write_holder(file)
         yield file.fileno()
+
+
+@contextmanager
+def all_free(locks: Iterable[Path]) -> Iterator[bool]:
+    """Hold lock files that nobody holds; yields False, holding none, when somebody has one."""
+    with ExitStack() as held:
+        try:
+            for lock in locks:
+                fcntl.flock(held.enter_context(open(lock, "a+")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # the latter: somebody else's file
+            held.close()
+            yield False
+            return
+        yield True
+
+
+def soon_taken(file: IO[str]) -> bool:
+    """Take an exclusive lock, unless somebody holds it for more than a second."""
+    for _ in range(20):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.05)
+    return False
 
 
 class Controllers:
@@ -78,23 +106,65 @@ class Controllers:
         except BlockingIOError:
             alone = False
         if alone and self.clear_locks():
-            write_holder(self.file)
+            self.file.truncate(0)
+        self.file.write(f"\n{whoami()}")
+        self.file.flush()
         fcntl.flock(self.file, fcntl.LOCK_SH)
         return alone
 
     def clear_locks(self) -> bool:
-        """Remove Snakemake's lock files, unless their controller lived on another host.
+        """Remove Snakemake's lock files, unless a controller on another host may have made them.
 
-        False if it did: it may live still, and stays the holder until its locks are gone.
+        False if so: it may live still, and stays listed until its locks are gone.
         """
-        locks, text = list((self.folder / "locks").glob("*")), self.others()
-        if locks and text and f" on {socket.gethostname()}:" not in text:
+        locks = list((self.folder / "locks").glob("*"))
+        if locks and any(not is_local(line) for line in self.listed()):
             return False
         for lock in locks:
             lock.unlink(missing_ok=True)
         return True
 
-    def others(self) -> str:
-        """Who held the lock first."""
+    def listed(self) -> list[str]:
+        """The lines of those that joined since one was last alone."""
         self.file.seek(0)
-        return self.file.read()
+        return [line for line in self.file.read().splitlines() if line]
+
+    def others(self) -> list[str]:
+        """The lines of other controllers that live; those on other hosts may."""
+        mine = f"process {os.getpid()} on {socket.gethostname()}: "
+        return [line for line in self.listed() if not line.startswith(mine) and may_live(line)]
+
+    def collision(self) -> str:
+        """Why a second controller cannot have the same products, and what to do."""
+        others = self.others()
+        text = (
+            "another Snakemake works in this checkout and holds products that this command needs"
+            f" too ({'; '.join(others) or 'it has just ended'}). Wait until it has ended, then give"
+            " this command again; another time, give both targets to one command. Other targets go"
+            " on beside it. Do not --unlock while it lives: two would write the same files."
+        )
+        if distant := [line for line in others if not is_local(line)]:
+            host = re.search(r" on (\S+): ", f"{distant[0]}: ")
+            text += (
+                f" Was it killed on {host[1]}, then this command, given there, clears its locks."
+            )
+        return text
+
+
+def is_local(holder: str) -> bool:
+    """Whether a line of `whoami` is of this host."""
+    return f" on {socket.gethostname()}: " in holder
+
+
+def may_live(holder: str) -> bool:
+    """Whether the process of a line of `whoami` lives, or is on another host."""
+    found = re.match(r"process (\d+) ", holder)
+    if not found or not is_local(holder):
+        return True
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

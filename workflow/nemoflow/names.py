@@ -32,26 +32,41 @@ class Names:
 
     def blended_corpora(self, wildcards: Any) -> list[str]:
         """The corpora with weight in a phase's blend."""
+        self.require(wildcards, f"pretrain.{wildcards.phase}")
         name = self.run(wildcards).pretrain.phases[wildcards.phase].blend
         weights = self.config.data("blends", name).weights
         return [corpus for corpus, weight in weights.items() if weight]
 
     def phase_before(self, wildcards: Any) -> str | list:
-        """The phase that a phase comes after."""
-        return self.run(wildcards).pretrain.phases[wildcards.phase].after or []
+        """The phase that a phase comes after, where it was trained."""
+        before = self.run(wildcards).pretrain.phases[wildcards.phase].after
+        return before if before and not self.imported(wildcards, f"pretrain.{before}") else []
 
     def owner_of_phase_before(self, wildcards: Any) -> str:
         """The run that holds it."""
         before = self.phase_before(wildcards)
         return self.owner(wildcards, f"pretrain.{before}") if before else wildcards.run
 
-    def last_phase(self, wildcards: Any) -> str:
-        """The phase whose checkpoint goes on to SFT."""
-        return graph.phases(self.run(wildcards))[-1]
+    def importer_before_phase(self, wildcards: Any) -> str | list:
+        """The run that imports the model that a phase starts from."""
+        before = self.run(wildcards).pretrain.phases[wildcards.phase].after
+        if before:
+            return self.imported(wildcards, f"pretrain.{before}")
+        return wildcards.run if self.run(wildcards).init else []
+
+    def last_phase(self, wildcards: Any) -> str | list:
+        """The phase whose checkpoint goes on to SFT, where it was trained."""
+        last = graph.phases(self.run(wildcards))[-1]
+        return last if not self.imported(wildcards, "pretrain") else []
 
     def owner_of_last_phase(self, wildcards: Any) -> str:
         """The run that holds it."""
+        self.require(wildcards, "sft")
         return self.owner(wildcards, "pretrain")
+
+    def importer_before_sft(self, wildcards: Any) -> str | list:
+        """The run that imports the model that goes on to SFT."""
+        return self.imported(wildcards, "pretrain")
 
     def mixture_tokenizer(self, wildcards: Any) -> str:
         """The tokenizer of a mixture."""
@@ -62,9 +77,9 @@ class Names:
         sources = self.config.data("mixtures", wildcards.mixture).sources
         return [name for name, source in sources.items() if source.weight]
 
-    def sft_mixture(self, wildcards: Any) -> str:
-        """The mixture of a run."""
-        return self.run(wildcards).sft.mixture
+    def sft_mixture(self, wildcards: Any) -> str | list:
+        """The mixture of a run that has SFT."""
+        return self.run(wildcards).sft.mixture if self.has(wildcards, "sft") else []
 
     def step_prompts(self, wildcards: Any) -> str:
         """The prompts of a step."""
@@ -72,18 +87,23 @@ class Names:
 
     def stage_before_step(self, wildcards: Any) -> str:
         """The stage whose export a step starts from."""
-        run = self.run(wildcards)
-        return graph.short_name(run, graph.previous(run, f"rl.{wildcards.step}"))
+        run, step = self.run(wildcards), f"rl.{wildcards.step}"
+        self.require(wildcards, step)
+        return graph.short_name(run, graph.previous(run, step))
 
     def exporter_before_step(self, wildcards: Any) -> str:
         """The run that holds that export."""
         return self.exporter(wildcards, self.stage_before_step(wildcards))
 
     def exported(self, wildcards: Any, section: str) -> str | list:
-        """The phase, the step, or `sft` itself that {stage} names, if it is of this section."""
+        """The phase, the step, or `sft` itself that {stage} names, if it is of this section.
+
+        And was trained: an imported model is an input of its own.
+        """
         full = graph.full_name(self.run(wildcards), wildcards.stage)
         found, _, name = full.partition(".")
-        return (name or found) if found == section else []
+        wanted = found == section and not self.imported(wildcards, full)
+        return (name or found) if wanted else []
 
     def exported_phase(self, wildcards: Any) -> str | list:
         """The phase that {stage} names."""
@@ -96,6 +116,10 @@ class Names:
     def exported_step(self, wildcards: Any) -> str | list:
         """The step that {stage} names."""
         return self.exported(wildcards, "rl")
+
+    def importer_of_stage(self, wildcards: Any) -> str | list:
+        """The run that imports the model in the place of {stage}."""
+        return self.imported(wildcards, wildcards.stage)
 
     def owner_of_stage(self, wildcards: Any) -> str:
         """The run that holds the checkpoint of {stage}."""
@@ -132,7 +156,8 @@ class Names:
 
     def own_phases(self, wildcards: Any) -> list[str]:
         """The phases of a run, in order."""
-        return graph.phases(self.run(wildcards))
+        known = graph.phases(self.run(wildcards))
+        return [phase for phase in known if self.has(wildcards, f"pretrain.{phase}")]
 
     def owners_of_phases(self, wildcards: Any) -> list[str]:
         """The runs that hold them, in the same order."""
@@ -140,19 +165,46 @@ class Names:
 
     def own_steps(self, wildcards: Any) -> list[str]:
         """The steps of a run's chain, in order."""
-        return graph.steps(self.run(wildcards))
+        known = graph.steps(self.run(wildcards))
+        return [step for step in known if self.has(wildcards, f"rl.{step}")]
 
     def owners_of_steps(self, wildcards: Any) -> list[str]:
         """The runs that hold them, in the same order."""
         return [self.owner(wildcards, f"rl.{s}") for s in self.own_steps(wildcards)]
 
-    def owner_of_sft(self, wildcards: Any) -> str:
-        """The run that holds the fine-tuned checkpoint."""
-        return self.owner(wildcards, "sft")
+    def own_stages(self, wildcards: Any) -> list[str]:
+        """The stages of a run's chain with a checkpoint, in order."""
+        phases = [f"pretrain.{phase}" for phase in self.own_phases(wildcards)]
+        sft = ["sft"] if self.has(wildcards, "sft") else []
+        return [*phases, *sft, *(f"rl.{step}" for step in self.own_steps(wildcards))]
+
+    def owner_of_sft(self, wildcards: Any) -> str | list:
+        """The run that holds the fine-tuned checkpoint, where there is one."""
+        return self.owner(wildcards, "sft") if self.has(wildcards, "sft") else []
+
+    def importer(self, wildcards: Any) -> str | list:
+        """The run whose imported model a run goes back to."""
+        return graph.importer(self.runs, wildcards.run) or []
 
     def owner(self, wildcards: Any, stage: str) -> str:
-        """The run that holds a stage's checkpoint."""
+        """The run that holds a stage's checkpoint, or the model imported in its place."""
         return graph.owner(self.runs, wildcards.run, graph.full_name(self.run(wildcards), stage))
+
+    def imported(self, wildcards: Any, stage: str) -> str | list:
+        """The run that imports the model in a stage's place; [] where it was trained."""
+        full = graph.full_name(self.run(wildcards), stage)
+        found = graph.is_imported(self.runs, wildcards.run, full)
+        return graph.owner(self.runs, wildcards.run, full) if found else []
+
+    def has(self, wildcards: Any, stage: str) -> bool:
+        """Whether a stage is trained for a run, by itself or a parent."""
+        return stage in graph.stages(self.runs, wildcards.run)
+
+    def require(self, wildcards: Any, stage: str) -> None:
+        """Raise UserError for a stage that the run has not, or that an imported model replaces."""
+        full = graph.full_name(self.run(wildcards), stage)
+        if not self.has(wildcards, full):
+            raise graph.nothing_before(self.runs, wildcards.run, full)
 
     def exporter(self, wildcards: Any, stage: str) -> str:
         """The run that holds a stage's export: the stage's owner, unless it exports otherwise.

@@ -11,11 +11,10 @@ from typing import Any
 
 from nemoflow import manifest, provenance, specs
 from nemoflow.config import Config
-from nemoflow.config.base import Strict
 from nemoflow.config.checks import difference
-from nemoflow.config.run import Phase, Step
 from nemoflow.errors import UserError
 from nemoflow.files import read_json
+from nemoflow.keys import dotted, shown, value_at
 
 FOLLOWS = "Input files updated by another job"
 
@@ -28,6 +27,7 @@ class Job:
     outputs: list[str]
     reason: str
     wildcards: dict[str, str]
+    inputs: tuple[str, ...] = ()
 
 
 def dry_run(targets: list[str], profile: str, overrides: str | None) -> list[Job]:
@@ -48,10 +48,13 @@ def dry_run(targets: list[str], profile: str, overrides: str | None) -> list[Job
 
 def parsed(rule: str, text: str) -> Job:
     """A job from the block that Snakemake prints about it."""
-    told = dict(re.findall(r"^    (output|reason|wildcards): (.*)$", text, flags=re.M))
+    told = dict(re.findall(r"^    (input|output|reason|wildcards): (.*)$", text, flags=re.M))
     pairs = [pair.split("=", 1) for pair in told.get("wildcards", "").split(", ") if pair]
-    outputs = [name.removesuffix(" (temp)") for name in told["output"].split(", ")]
-    return Job(rule, outputs, told.get("reason", ""), dict(pairs))
+    outputs, inputs = (
+        [name.removesuffix(" (temp)") for name in told.get(key, "").split(", ") if name]
+        for key in ("output", "input")
+    )
+    return Job(rule, outputs, told.get("reason", ""), dict(pairs), tuple(inputs))
 
 
 def former(job: Job) -> dict[str, Any]:
@@ -66,71 +69,16 @@ def former(job: Job) -> dict[str, Any]:
     return {}
 
 
-def fields_of(model: type[Strict]) -> set[str]:
-    """The keys of a model as the YAML names them."""
-    return {field.alias or name for name, field in model.model_fields.items()}
-
-
-ENTRIES = {"pretrain": ("phases", "phase", Phase), "rl": ("steps", "step", Step)}
-PLACES = {
-    "tokenizer": "tokenizers.{tokenizer}",
-    "plan": "corpora.{corpus}",
-    "tokens": "corpora.{corpus}",
-    "corpus": "corpora.{corpus}",
-    "render": "mixtures.{mixture}.sources.{source}",
-    "pack": "mixtures.{mixture}",
-    "sft": "sft",
-    "resolve": "prompts.{prompts}",
-    "export": "export",
-    "eval_task": "eval",
-    "eval": "eval",
-}
-ELSEWHERE = {
-    ("tokens", "dtype"): "tokenizers.{tokenizer}.dtype",
-    ("corpus", "dtype"): "tokenizers.{tokenizer}.dtype",
-    ("render", "template"): "mixtures.{mixture}.template",
-    ("export", "engine"): "{section}.engine",
-}
-
-
-def dotted(job: Job, config: Config, key: tuple[str, ...]) -> str:
-    """The config key that a key of a job's identity comes from."""
-    named, first = job.wildcards, key[0]
-    if first == "version":
-        return f"version of stage {job.rule}"
-    if place := ELSEWHERE.get((job.rule, first)):
-        return place.format(**named, section=named.get("stage", "").partition(".")[0])
-    if first == "model":
-        return ".".join(("pretrain", *key))
-    if job.rule in ENTRIES:
-        entries, entry, model = ENTRIES[job.rule]
-        inside = (entries, named[entry]) if first in fields_of(model) else ()
-        return ".".join((job.rule, *inside, *key))
-    if job.rule == "blend":
-        blend = config.run(named["run"]).pretrain.phases[named["phase"]].blend
-        return ".".join(("blends", blend, *key))
-    if job.rule == "pack" and first == "weights":
-        return ".".join(("mixtures", named["mixture"], "sources", *key[1:], "weight"))
-    if job.rule == "eval_task" and first == "task":
-        return ".".join(("tasks", named["task"], *key[1:]))
-    return ".".join((PLACES[job.rule].format(**named), *key))
-
-
-def at(values: Any, key: tuple[str, ...]) -> str:
-    """The value at a key, for people; long text is cut."""
-    for name in key:
-        values = values.get(name) if isinstance(values, dict) else None
-    text = "unset" if values is None else str(values)
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
 def changes(job: Job, config: Config, before: dict[str, Any]) -> list[str]:
     """The changed keys of a job's spec, old and new value."""
     if not before.get("identity") or job.rule == "report":
         return []
-    now = specs.of(config, job.rule, job.wildcards).identity
+    now, named = specs.of(config, job.rule, job.wildcards).identity, job.wildcards
+    if job.rule == "blend":
+        named = {**named, "blend": config.run(named["run"]).pretrain.phases[named["phase"]].blend}
     return [
-        f"{dotted(job, config, key)}: {at(before['identity'], key)} → {at(now, key)}"
+        f"{dotted(job.rule, named, key)}: {shown(value_at(before['identity'], key))}"
+        f" → {shown(value_at(now, key))}"
         for key in difference(before["identity"], now)
     ]
 

@@ -7,11 +7,21 @@ import time
 from tqdm import tqdm
 
 
+def say(text: str) -> None:
+    """A line for the person who watches."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def clock(seconds: float) -> str:
     """Seconds as m:ss or h:mm:ss."""
     minutes, second = divmod(round(seconds), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"
+
+
+def in_bytes(size: float) -> str:
+    """A number of bytes for people: 3.1GB."""
+    return tqdm.format_sizeof(size, "B", 1000)
 
 
 class Progress:

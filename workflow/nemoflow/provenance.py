@@ -18,7 +18,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from nemoflow.files import read_json, sha256_of, write_json, write_whole
+from nemoflow.allocation import gpus
+from nemoflow.errors import UserError
+from nemoflow.files import digest, read_json, sha256_of, write_json, write_whole
 from nemoflow.manifest import PARTS, last
 
 RECORDS, BUILDS = Path("provenance/records"), Path("provenance/builds")
@@ -27,6 +29,7 @@ RECORD_FORMAT = 6  # snakemake.persistence.RECORD_FORMAT_VERSION of the pinned r
 VOLATILE = {
     "starttime", "endtime", "job_hash", "incomplete", "external_jobid", "code", "shellcmd",
 }  # fmt: skip
+SMALL = (".json", ".csv")
 LONG_AGO = 946684800  # 2000-01-01: older than any input, so that content decides
 VERSIONS = (
     "snakemake",
@@ -42,7 +45,7 @@ VERSIONS = (
 
 def kept(output: str) -> bool:
     """Whether the record of an output goes to git."""
-    return output.startswith("results/") and PARTS not in output and not output.endswith(".html")
+    return output.startswith("results/") and PARTS not in output and output.endswith(SMALL)
 
 
 class Snakemake:
@@ -50,6 +53,7 @@ class Snakemake:
 
     def __init__(self, folder: str | Path = ".snakemake"):
         self.metadata, self.incomplete = Path(folder) / "metadata", Path(folder) / "incomplete"
+        self.exchanged = Path(folder) / "exchanged_records.json"
 
     def outputs(self) -> Iterator[tuple[str, Path]]:
         """Each recorded output and its record's file; files of anybody else are passed over."""
@@ -66,6 +70,15 @@ class Snakemake:
         """The file of an output's record."""
         return self.metadata / base64.b64encode(output.encode()).decode()
 
+    def known(self) -> dict[str, str]:
+        """{output: digest of its record} as both this folder and git last had it."""
+        return read_json(self.exchanged) if self.exchanged.exists() else {}
+
+    def keep_known(self, known: dict[str, str]) -> None:
+        """Remember what `known` is to tell."""
+        if known != self.known():
+            write_json(self.exchanged, known)
+
     def marker(self, output: str) -> Path:
         """The mark of an output whose job began and did not end."""
         return self.incomplete / base64.b64encode(output.encode()).decode()
@@ -74,9 +87,23 @@ class Snakemake:
 def read_record(path: Path) -> dict[str, Any]:
     """A record, empty where a kill has torn it: Snakemake writes its records in place."""
     try:
-        return read_json(path)
+        record = read_json(path)
     except ValueError:
         return {}
+    return record if isinstance(record, dict) else {}
+
+
+def kept_records() -> Iterator[dict[str, Any]]:
+    """The records that are kept in git.
+
+    Raises:
+        UserError: a file is none, perhaps for a conflict of a merge.
+    """
+    for path in sorted(RECORDS.rglob("*.json")):
+        content = read_record(path)
+        if not {"output", "sha256", "record"} <= content.keys():
+            raise UserError(f"{path}: not a record; git checkout {path}, or remove it")
+        yield content
 
 
 def slim(record: dict[str, Any]) -> dict[str, Any]:
@@ -85,15 +112,24 @@ def slim(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def export_records(snakemake: Snakemake) -> None:
-    """Keep the records of all outputs that exist and are complete."""
+    """Keep the records of all outputs that jobs here have finished since records were last kept.
+
+    A record is of the very file that stands there when its end is the file's mtime; a git checkout
+    puts another one in its place, and the record of that one beside it.
+    """
+    known = snakemake.known()
     for output, path in snakemake.outputs():
         if not kept(output) or not Path(output).exists() or snakemake.marker(output).exists():
             continue
-        record = slim(read_record(path))
-        content = {"output": output, "sha256": sha256_of(output), "record": record}
-        target = RECORDS / f"{output}.json"
-        if record and (not target.exists() or read_json(target) != content):
+        record, target = read_record(path), RECORDS / f"{output}.json"
+        told = digest(slim(record))
+        if known.get(output) == told and target.exists():
+            continue
+        if record.get("endtime") == os.stat(output).st_mtime:
+            content = {"output": output, "sha256": sha256_of(output), "record": slim(record)}
             write_json(target, content)
+            known[output] = told
+    snakemake.keep_known(known)
 
 
 def put_back(snakemake: Snakemake) -> list[str]:
@@ -103,8 +139,7 @@ def put_back(snakemake: Snakemake) -> list[str]:
     The bytes of the last finished build are still there, and so is the copy that its stage kept.
     """
     restored = []
-    for source in sorted(RECORDS.rglob("*.json")):
-        content = read_json(source)
+    for content in kept_records():
         output = Path(content["output"])
         copy = last(output)
         if output.exists() or not copy.exists() or sha256_of(copy) != content["sha256"]:
@@ -119,8 +154,7 @@ def put_back(snakemake: Snakemake) -> list[str]:
 
 def keep_copies() -> None:
     """Keep a copy of every finished output that has none: a fresh clone has no copies."""
-    for source in RECORDS.rglob("*.json"):
-        content = read_json(source)
+    for content in kept_records():
         output = Path(content["output"])
         if not output.exists() or last(output).exists():
             continue
@@ -135,11 +169,11 @@ def restore_records(snakemake: Snakemake) -> None:
     is seen again. Records of temporary parts that are gone would re-run them: they are dropped.
     """
     snakemake.metadata.mkdir(parents=True, exist_ok=True)
+    known = snakemake.known()
     for output, path in list(snakemake.outputs()):
         if PARTS in output and not Path(output).exists() and not snakemake.marker(output).exists():
             path.unlink()
-    for source in sorted(RECORDS.rglob("*.json")):
-        content = read_json(source)
+    for content in kept_records():
         output, record = content["output"], content["record"]
         exists = Path(output).exists()
         if record.get("record_format_version") != RECORD_FORMAT:
@@ -148,21 +182,29 @@ def restore_records(snakemake: Snakemake) -> None:
             continue  # a newer local result
         if not exists and snakemake.marker(output).exists():
             continue  # running, or killed
+        known[output] = digest(record)
         path = snakemake.record(output)
         if path.exists() and slim(read_record(path)) == record:
             continue
         write_json(path, record)
         if exists:
             os.utime(output, (LONG_AGO, LONG_AGO))
+    snakemake.keep_known(known)
 
 
 def commit() -> str:
-    """The git commit of the checkout, with `+` when tracked files differ from it."""
-    git = ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    """The git commit of the checkout, with `+` when tracked files differ from it.
+
+    What jobs write themselves is no difference: products, records, dvc.yaml.
+    """
+    written = [":!results", ":!provenance", ":!dvc.yaml"]
     try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        head = ["git", "rev-parse", "--verify", "HEAD"]
+        found = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ".", *written])
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return found + ("+" if changed.returncode else "")
 
 
 def installed() -> dict[str, str]:
@@ -181,32 +223,49 @@ def record_build(
     identity: dict[str, Any],
     inputs: Iterable[str | Path],
     started: float,
+    spent: float = 0.0,
+    first: float | None = None,
     **facts: Any,
 ) -> None:
     """Say of each output of a job that ran: when, where, from what, with what, how long.
 
-    `started` is in seconds since the epoch.
+    `started` is in seconds since the epoch; `first` is when the first of several attempts began,
+    and `spent` the seconds of those before this one. What the jobs of a corpus' parts took counts
+    as the corpus', and what they were made from as what it is made from.
     """
-    built = {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": round(time.time() - started, 1),
+    parts = [path for path in inputs if PARTS in str(path)]
+    told = [read_json(part_record(part)) for part in parts if part_record(part).exists()]
+    began = min([first or started, *(part["started"] for part in told)])
+    seconds = time.time() - started + spent + sum(part["seconds"] for part in told)
+    content = {
+        "identity": identity,
+        "inputs": {str(path): sha256_of(path) for path in inputs},
+        "built": {**surroundings(began, seconds), **facts},
+    }
+    for part in parts:
+        content["inputs"] |= read_json(part)["inputs"]
+    for output in outputs:
+        if PARTS in str(output):  # temporary: gone when the product that it is a part of is there
+            write_json(part_record(output), {"started": started, "seconds": seconds})
+        else:
+            own = {"output": str(output), "sha256": sha256_of(output)}
+            write_json(BUILDS / f"{output}.json", {**own, **content})
+
+
+def surroundings(began: float, seconds: float) -> dict[str, Any]:
+    """When, where and with what a job ran that began at `began` (epoch) and took `seconds`."""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+        "seconds": round(seconds, 1),
         "host": socket.gethostname(),
         "threads": int(os.environ.get("OMP_NUM_THREADS", "1")),
+        "gpus": gpus(),
         "commit": commit(),
         "versions": installed(),
-        **facts,
     }
-    digests = {str(path): sha256_of(path) for path in inputs}
-    for output in outputs:
-        if PARTS in str(output):
-            continue  # temporary: gone when the product that it is a part of is there
-        write_json(
-            BUILDS / f"{output}.json",
-            {
-                "output": str(output),
-                "sha256": sha256_of(output),
-                "identity": identity,
-                "inputs": digests,
-                "built": built,
-            },
-        )
+
+
+def part_record(part: str | Path) -> Path:
+    """Where a part's job says how long it took, for the record of the corpus."""
+    path = Path(part)
+    return path.with_name(f".{path.stem}.built")

@@ -11,48 +11,49 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from nemoflow import lineage, manifest
+from nemoflow import lineage_drawing, manifest
 from nemoflow.drawing import Chart, Line, Points, chart, duration, short, span
 from nemoflow.files import read_json
-from nemoflow.lineage import Product
+from nemoflow.products import Product, trace
 from nemoflow.samples import samples
+from nemoflow.scores import ladders
 
 TEMPLATES = Path(__file__).parents[1] / "report"
 Products = dict[str, Product]
 
 
 def render(
-    eval: str, blends: list[str], checkpoints: list[str], packed: str, options: dict[str, Any]
+    eval: str,
+    blends: list[str],
+    checkpoints: list[str],
+    packed: str | None,
+    options: dict[str, Any],
+    imported: str | None = None,
 ) -> str:
     """The page as HTML, with everything in it: nothing is loaded from elsewhere.
 
     `options` are those of the report's spec: the resolved config and the chain of stages, which
-    `checkpoints` follow. What is known only from bytes or from `provenance/` may be absent.
+    `checkpoints` follow; `imported` is the model before the first of them, where there is one.
+    What is known only from bytes or from `provenance/` may be absent.
     """
     config, scores = options["config"], read_json(eval)
-    for path in (*checkpoints, packed):
-        manifest.read(path)
-    products = lineage.trace([eval, *blends, *checkpoints, packed])
-    stages = [
-        Stage(name, products[path])
-        for name, path in zip(options["chain"], checkpoints, strict=False)
-    ]
+    given = [path for path in (imported, *checkpoints, packed) if path]
+    products = readable([eval, *blends, *given], given)
+    named = zip(options["chain"], checkpoints, strict=False)
+    stages = [Stage(name, products[path]) for name, path in named]
     follow(stages)
-    ladder = ladders(scores["stages"], config["eval"])
     return template().render(
         run=scores["run"],
         about=config.get("about"),
-        ladder=ladder,
-        parents=sorted({stage.product.owner for stage in stages} - {scores["run"]}),
-        graph=lineage.draw(products, checkpoints, scores["run"]),
+        ladder=ladders(scores["stages"], config["eval"]),
+        parents=sorted({products[path].owner for path in given} - {scores["run"], "data"}),
+        graph=lineage_drawing.draw(products, [p for p in given if p != packed], scores["run"]),
+        imported=products[imported] if imported else None,
         stages=stages,
         curves=curves(stages),
         corpora=corpora(stages),
-        blends={
-            stage.name: blended(products[path], products, stage)
-            for path, stage in zip(blends, stages, strict=False)
-        },
-        packed=products[packed],
+        blends=blended_phases(blends, products, stages),
+        packed=products[packed] if packed else None,
         rows=[product for product in products.values() if "rows" in product.content],
         samples=samples(products.values(), config["eval"]),
         facts=facts(stages, products.values()),
@@ -60,6 +61,16 @@ def render(
         origin=origin(products),
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
     )
+
+
+def readable(paths: list[str], manifests: list[str]) -> Products:
+    """The products at some paths and all that they were made from.
+
+    Raises UserError where one of `manifests` is none.
+    """
+    for path in manifests:
+        manifest.read(path)
+    return trace(paths)
 
 
 def template() -> Template:
@@ -125,47 +136,6 @@ def follow(stages: list[Stage]) -> None:
         else:
             amount = "tokens" if stage.section == "pretrain" else "step"
             stage.offset = before.offset + before.content[amount]
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """The scores of a task: `steps` are (stage, score) in the config's order."""
-
-    task: str
-    steps: list[tuple[str, dict[str, Any]]]
-
-    def place(self, value: float) -> float:
-        """Where a score stands between the ends of the axis, 0 .. 100; the axis holds 0 .. 1."""
-        scores = [score for _, score in self.steps]
-        values = [0.0, 1.0] + [s[key] for s in scores for key in ("value", "published") if key in s]
-        low, high = min(values), max(values)
-        return round(100 * min(max((value - low) / (high - low), 0), 1), 2)
-
-    @property
-    def word(self) -> str:
-        """What becomes of the score from the first stage to the last.
-
-        It moves when that is more than two standard errors of the difference.
-        """
-        (_, begun), (_, ended) = self.steps[0], self.steps[-1]
-        error = math.hypot(begun["stderr"] or 0, ended["stderr"] or 0)
-        change = ended["value"] - begun["value"]
-        if abs(change) <= 2 * error:
-            return "does not move"
-        return "rises" if change > 0 else "falls"
-
-    @property
-    def verdicts(self) -> list[str]:
-        """How the scores stand to the published ones, where there are any."""
-        return [score["verdict"] for _, score in self.steps if "verdict" in score]
-
-
-def ladders(stages: dict[str, Any], asked: dict[str, Any]) -> list[Ladder]:
-    """The scores task by task; `asked` is the config's eval section, which has their order."""
-    return [
-        Ladder(task, [(name, stages[name][task]) for name in asked["stages"] if name in stages])
-        for task in asked["tasks"]
-    ]
 
 
 def curves(stages: list[Stage]) -> list[tuple[str, Chart]]:
@@ -236,6 +206,14 @@ class Blended:
     epochs: float | None
 
 
+def blended_phases(
+    blends: list[str], products: Products, stages: list[Stage]
+) -> dict[str, dict[str, Blended]]:
+    """The corpora of each phase, by its stage's name; `stages` begin with the phases."""
+    pairs = zip(blends, stages, strict=False)
+    return {stage.name: blended(products[path], products, stage) for path, stage in pairs}
+
+
 def blended(blend: Product, products: Products, stage: Stage) -> dict[str, Blended]:
     """The corpora of a phase, as they stand in its blend.json, the largest first."""
     entries = blend.content["train"]
@@ -249,7 +227,7 @@ def blended(blend: Product, products: Products, stage: Stage) -> dict[str, Blend
     for corpus in sorted(weights, key=weights.__getitem__, reverse=True):
         share = weights[corpus] / sum(weights.values())
         content = made_from[corpus].content if corpus in made_from else {}
-        tokens = int(lineage.measure(content)[0]) or None
+        tokens = int(lineage_drawing.measure(content)[0]) or None
         found[corpus] = Blended(
             share,
             asked[corpus] / sum(asked.values()) if corpus in asked else None,
@@ -261,14 +239,19 @@ def blended(blend: Product, products: Products, stage: Stage) -> dict[str, Blend
 
 def facts(stages: list[Stage], products: Iterable[Product]) -> list[tuple[str, str]]:
     """A few numbers on the whole, named."""
-    pretrained = [stage for stage in stages if stage.section == "pretrain"][-1]
+    products = list(products)
     built = [product.built for product in products if product.built]
-    told = [("tokens of pretraining", short(pretrained.offset + pretrained.content["tokens"]))]
+    told = [
+        ("tokens of pretraining", short(stage.offset + stage.content["tokens"]))
+        for stage in [stage for stage in stages if stage.section == "pretrain"][-1:]
+    ]
     if built:
         resumed = sum(entry.get("attempts", 1) - 1 for entry in built)
         seconds = sum(entry["seconds"] for entry in built)
         told += [("jobs", str(len(built))), ("time of all jobs", duration(seconds))]
         told.append(("resumed", f"{resumed}×"))
+        if hours := sum(product.gpu_hours for product in products):
+            told.append(("GPU hours", short(hours)))
     return told
 
 

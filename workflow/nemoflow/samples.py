@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nemoflow import manifest
-from nemoflow.lineage import Product
+from nemoflow.products import Product
 
 SHOWN = 6  # items of a task
 LONGEST = 400  # characters of a question or an answer

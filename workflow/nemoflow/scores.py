@@ -1,6 +1,8 @@
 """Scores of a run: one file for people, `dvc metrics` and the report."""
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +48,17 @@ def gather(
     return {"run": run, "stages": stages, "models": digests}
 
 
+def in_order(stages: Iterable[str]) -> list[str]:
+    """Names of stages in pipeline order."""
+    return sorted(stages, key=lambda stage: SECTIONS.index(stage.partition(".")[0]))
+
+
 def table(stages: Scores) -> list[str]:
     """The scores as aligned text, a line per stage, in pipeline order."""
-    order = sorted(stages, key=lambda stage: SECTIONS.index(stage.partition(".")[0]))
     tasks = list(dict.fromkeys(task for scores in stages.values() for task in scores))
     width = max(len(stage) for stage in (*stages, "stage"))
     lines = ["  ".join([f"{'stage':<{width}}", *tasks])]
-    for stage in order:
+    for stage in in_order(stages):
         cells = [f"{stages[stage][task]['value']:>{len(task)}.3f}" for task in tasks]
         lines.append("  ".join([f"{stage:<{width}}", *cells]))
     return lines
@@ -61,3 +67,44 @@ def table(stages: Scores) -> list[str]:
 def read(path: str | Path) -> Scores:
     """The scores in an eval.json."""
     return read_json(path)["stages"]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The scores of a task: `steps` are (stage, score) in the config's order."""
+
+    task: str
+    steps: list[tuple[str, dict[str, Any]]]
+
+    def place(self, value: float) -> float:
+        """Where a score stands between the ends of the axis, 0 .. 100; the axis holds 0 .. 1."""
+        scores = [score for _, score in self.steps]
+        values = [0.0, 1.0] + [s[key] for s in scores for key in ("value", "published") if key in s]
+        low, high = min(values), max(values)
+        return round(100 * min(max((value - low) / (high - low), 0), 1), 2)
+
+    @property
+    def word(self) -> str:
+        """What becomes of the score from the first stage to the last.
+
+        It moves when that is more than two standard errors of the difference.
+        """
+        (_, begun), (_, ended) = self.steps[0], self.steps[-1]
+        error = math.hypot(begun["stderr"] or 0, ended["stderr"] or 0)
+        change = ended["value"] - begun["value"]
+        if abs(change) <= 2 * error:
+            return "does not move"
+        return "rises" if change > 0 else "falls"
+
+    @property
+    def verdicts(self) -> list[str]:
+        """How the scores stand to the published ones, where there are any."""
+        return [score["verdict"] for _, score in self.steps if "verdict" in score]
+
+
+def ladders(stages: dict[str, Any], asked: dict[str, Any]) -> list[Ladder]:
+    """The scores task by task; `asked` is the config's eval section, which has their order."""
+    return [
+        Ladder(task, [(name, stages[name][task]) for name in asked["stages"] if name in stages])
+        for task in asked["tasks"]
+    ]

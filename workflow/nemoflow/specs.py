@@ -12,6 +12,8 @@ from typing import Any
 from nemoflow import graph
 from nemoflow.config import Config
 from nemoflow.config.base import plain
+from nemoflow.config.load import Runs
+from nemoflow.config.run import Run
 from nemoflow.errors import UserError
 from nemoflow.files import digest, read_json, write_json
 
@@ -23,6 +25,7 @@ VERSIONS = {
     "tokens": 1,
     "corpus": 1,
     "blend": 1,
+    "import_model": 1,
     "pretrain": 1,
     "render": 1,
     "pack": 1,
@@ -136,6 +139,33 @@ def blend(config: Config, run: str, phase: str) -> tuple[dict, dict]:
     return {"weights": plain(config.data("blends", name))["weights"]}, {}
 
 
+def import_model(config: Config, run: str) -> tuple[dict, dict]:
+    """The path as written and the architecture; as options, who is going to read it, and how."""
+    model = config.run(run)
+    if model.init is None:
+        raise UserError(f"{run} imports no model (init); its first stage trains from nothing")
+    first, *_ = [*graph.own_stages(model), "eval"]
+    continues = first.startswith("pretrain.") and graph.entry(model, first).init == "continue"
+    options = {
+        "readers": {f"{s}.engine": getattr(model, s).engine for s in readers(model, first)},
+        "continues": f"pretrain.phases.{first.partition('.')[2]}.init" if continues else None,
+    }
+    return {"import": model.init.import_, "model": plain(model.pretrain.model)}, options
+
+
+def readers(run: Run, first: str) -> list[str]:
+    """The sections whose engines read the imported model that goes into a run's `first` stage.
+
+    Pretraining and SFT read it as it is; RL and evaluation its export, which the engine of the
+    stage in whose place it stands writes.
+    """
+    trained = first if first.startswith(("pretrain.", "sft")) else None
+    exported, evaluated = graph.stand_in(run), [graph.full_name(run, s) for s in run.eval.stages]
+    if trained and exported not in evaluated:
+        exported = None
+    return sorted({stage.partition(".")[0] for stage in (trained, exported) if stage})
+
+
 def pretrain(config: Config, run: str, phase: str) -> tuple[dict, dict]:
     """The section and the phase."""
     section = config.run(run).pretrain
@@ -210,13 +240,13 @@ def eval(config: Config, run: str) -> tuple[dict, dict]:
 
 def report(config: Config, run: str) -> tuple[dict, dict]:
     """The page follows from its inputs; the resolved config is shown on it."""
-    return {}, {"config": plain(config.run(run)), "chain": graph.chain(config.run(run))}
+    return {}, {"config": plain(config.run(run)), "chain": graph.stages(Runs(config), run)}
 
 
 SPECS = {
     function.__name__: function
     for function in (
-        tokenizer, plan, tokens, corpus, blend, pretrain, render, pack, sft, resolve, rl,
-        export, eval_task, eval, report,
+        tokenizer, plan, tokens, corpus, blend, import_model, pretrain, render, pack, sft, resolve,
+        rl, export, eval_task, eval, report,
     )
 }  # fmt: skip

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from nemoflow import blend as blends
-from nemoflow import chat, launch, manifest, packing
+from nemoflow import chat, dvc_yaml, imports, launch, manifest, packing, sealing
 from nemoflow import corpus as corpora
 from nemoflow import plan as plans
 from nemoflow import prompts as rl_rows
@@ -18,6 +18,8 @@ from nemoflow import tokens as tokenizing
 from nemoflow.build import Build, run_job, say, train
 from nemoflow.errors import UserError
 from nemoflow.files import read_json, write_json, write_whole
+from nemoflow.need import need_if_had
+from nemoflow.products import scores_behind
 from nemoflow.rows import RowCount
 from nemoflow.scores import gather
 
@@ -83,6 +85,20 @@ def blend(spec: str, corpora: list[str], output: str) -> None:
         shards = {content["identity"]["corpus"]: content["shards"] for content in contents}
         made, _ = blends.make_blend(build.identity["weights"], shards)
         write_json(output, made)
+
+
+def import_model(spec: str, output: str) -> None:
+    """Take an existing model in the place of the stages before the run's first."""
+    with Build("import_model", spec, [], [output]) as build:
+        written, model = build.identity["import"], build.identity["model"]
+        found = imports.find(written)
+        imports.check_model(found, model)
+        facts = imports.facts_of(found, model)
+        imports.check_use(written, facts, build.options)
+        folder = build.fresh_payload()
+        imports.copy(found, folder)
+        build.replace_payload(folder)
+        build.finish(model=facts)
 
 
 def pretrain(
@@ -179,10 +195,11 @@ def rl(spec: str, init: str, prompts: str, checkpoint: str, curve: str, log: str
 def export(spec: str, checkpoint: str, tokenizer: str, output: str, log: str) -> None:
     """Write a stage's checkpoint in Hugging Face format."""
     with Build("export", spec, [checkpoint, tokenizer], [output]) as build:
-        build.need(checkpoint, tokenizer)
+        content, _ = build.need(checkpoint, tokenizer)
         folder = build.fresh_payload()
         inputs = {"checkpoint": bytes_of(checkpoint), "tokenizer": bytes_of(tokenizer)}
-        run_job(build, folder, log, task="export", title="export", inputs=inputs)
+        config = {**build.identity, "model": content["identity"]["model"]}
+        run_job(build, folder, log, task="export", title="export", inputs=inputs, config=config)
         build.replace_payload(folder / "final")
         shutil.rmtree(folder)
         build.finish()
@@ -217,11 +234,37 @@ def eval(spec: str, run: str, models: list[str], scores: list[str], output: str)
 
 
 def report(
-    spec: str, eval: str, blends: list[str], checkpoints: list[str], packed: str, output: str
+    spec: str,
+    eval: str,
+    imported: str | None,
+    blends: list[str],
+    checkpoints: list[str],
+    packed: str | None,
+    output: str,
 ) -> None:
     """Draw the page about a run."""
-    with Build("report", spec, [eval, *blends, *checkpoints, packed], [output]) as build:
-        write_whole(output, page.render(eval, blends, checkpoints, packed, build.options))
+    given = [path for path in (imported, packed) if path]
+    with Build("report", spec, [eval, *blends, *checkpoints, *given], [output]) as build:
+        need_if_had(scores_behind([eval]))
+        drawn = page.render(eval, blends, checkpoints, packed, build.options, imported)
+        write_whole(output, drawn)
+
+
+def seal(checkpoint: str, output: str) -> None:
+    """Put a checkpoint and all that led to it into DVC's cache."""
+    contents = sealing.heavy([checkpoint])
+    sealing.seal(contents)
+    sealing.mark(output, contents)
+
+
+def publish(run: str, eval: str, output: str) -> None:
+    """Seal what is not sealed yet, push all of it, and say what to commit."""
+    contents = sealing.heavy([eval])
+    sealing.seal(contents)
+    sent = sealing.push(contents)
+    dvc_yaml.write_dvc_yaml()
+    sealing.mark(output, contents)
+    say(sealing.next_step(run, sent, contents))
 
 
 def bytes_of(manifest_path: str) -> str:

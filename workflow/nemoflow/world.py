@@ -7,6 +7,7 @@ from typing import Any
 
 from nemoflow import graph
 from nemoflow.config import Config, yaml12
+from nemoflow.config.load import Runs
 from nemoflow.config.run import Run
 from nemoflow.errors import UserError
 
@@ -55,7 +56,7 @@ def check(config: Config, name: str, run: Run, profile: Path) -> Iterator[str]:
         UserError: the world is no multiple of the model's, the batch of the data-parallel size, or
             the GPUs lack a precision.
     """
-    for stage in graph.chain(run):
+    for stage in graph.stages(Runs(config), name):
         section, _, part = stage.partition(".")
         settings = getattr(run, section)
         if settings.engine == "local":

@@ -10,11 +10,11 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, help="spec file, in .snakemake/specs/")
     parser.add_argument("--eval", required=True, help="eval.json of the run")
-    parser.add_argument("--blends", required=True, nargs="+", help="blend files, phase by phase")
-    parser.add_argument(
-        "--checkpoints", required=True, nargs="+", help="checkpoint manifests, stage by stage"
-    )
-    parser.add_argument("--packed", required=True, help="manifest of the packed rows")
+    parser.add_argument("--imported", nargs="?", help="manifest of the imported model, if any")
+    parser.add_argument("--blends", nargs="*", default=[], help="blend files, phase by phase")
+    checkpoints = "checkpoint manifests, stage by stage"
+    parser.add_argument("--checkpoints", nargs="*", default=[], help=checkpoints)
+    parser.add_argument("--packed", nargs="?", help="manifest of the packed rows, if there is SFT")
     parser.add_argument("--output", required=True, help="the page to write")
     stages.report(**vars(parser.parse_args()))
 

@@ -107,6 +107,67 @@ def test_a_run_without_a_parent_owns_everything(config_folder):
         Config(config_folder).run("super3")
 
 
+INIT = "extends: micro\ninit: {import: m}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("extends: micro\ninit: {import: m}\n", "child.yaml:2: init: say where the imported model"),
+        ("extends: micro\nstart: sft\ninit: m\n", "child.yaml:3: init must be a mapping"),
+        ("extends: micro\nstart: sft\ninit: {path: m}\n", "init.path is not a setting"),
+        (
+            f"{INIT}start: sfd\n",
+            "child.yaml:3: start: there is no stage sfd; known: pretrain, rl, ",
+        ),
+        (f"{INIT}start: rl\n", "eval.stages: there is no pretrain.phase2 in child: it begins with"),
+        (
+            f"{INIT}start: pretrain\n",
+            "phase1.init: random would make nothing of the imported model",
+        ),
+        (
+            "extends: micro\npretrain: {phases: {phase1: {init: weights}}}\n",
+            "phase1.init: the first phase, and only the first, has init: random and no after; to",
+        ),
+        (
+            f"{INIT}start: sft\nsft: {{batch: {{sequence: 32}}}}\n",
+            "sft.batch.sequence: 32 is not the pack_size",
+        ),
+    ],
+)
+def test_an_import_that_does_not_fit_is_told_with_its_place(child, text, said):
+    message = child(text)
+    assert said in message and message.startswith("config/")
+
+
+def test_nothing_is_asked_of_stages_that_an_imported_model_replaces(config_folder):
+    wrong = "pretrain: {batch: {sequence: 9999}, precision: bf16}\nsft: {mixture: none}\n"
+    later = f"{INIT}start: rl\neval: {{stages: [sft, rl]}}\n{wrong}"
+    config = with_runs(config_folder, child=later, phase=f"{INIT}start: pretrain.phase2\n")
+    assert config.run("child").pretrain.precision == "bf16"
+    assert config.run("phase").init.import_ == "m"
+
+
+def test_children_share_the_imported_model_of_their_parent(config_folder):
+    later = f"{INIT}start: sft\n"
+    config = with_runs(
+        config_folder,
+        imported=later,
+        good="extends: imported\nstart: rl\npretrain: {batch: {global: 8}}\n",
+        early="extends: imported\nstart: pretrain.phase2\n",
+        other="extends: imported\nstart: rl\npretrain: {model: {norm_epsilon: 1e-6}}\n",
+        shared="extends: imported\nstart: rl\nsft: {iterations: 13}\n",
+    )
+    assert config.run("good").init is None  # its own would be another model
+    for name, said in {
+        "early": "start: there is no pretrain.phase1 in early: it begins with the imported model",
+        "other": "pretrain.model.norm_epsilon: the model is imported by imported",
+        "shared": "sft.iterations: sft is shared with imported",
+    }.items():
+        with pytest.raises(UserError, match=f"config/{name}.yaml:.* {said}"):
+            config.run(name)
+
+
 def test_a_grandchild_is_held_to_its_own_parent(config_folder):
     config = with_runs(
         config_folder,

@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from nemoflow import graph
+from nemoflow.config.base import plain
 from nemoflow.config.messages import nearest
 from nemoflow.config.run import Run
 from nemoflow.errors import UserError
 
 if TYPE_CHECKING:
-    from nemoflow.config.load import Config
+    from nemoflow.config.load import Config, Runs
 
 
 def check_data(config: "Config", kind: str, name: str, model: Any) -> None:
@@ -40,8 +41,12 @@ def refer(config: "Config", kind: str, wanted: str, at: str, name: str, *key: st
     return config.data(kind, wanted)
 
 
-def check_run(config: "Config", name: str, run: Run) -> None:
-    """A run, the data it names, its sizes, and what it shares with its parent."""
+def check_run(runs: "Runs", name: str) -> None:
+    """A run, the data it names, its sizes, and what it shares with its parent.
+
+    Of stages that an imported model replaces, nothing is asked.
+    """
+    config, run = runs.config, runs[name]
 
     def fail(text: str, *key: str) -> None:
         raise UserError(f"{config.place('runs', name, *key)}: {'.'.join(key)}: {text}")
@@ -55,18 +60,27 @@ def check_run(config: "Config", name: str, run: Run) -> None:
         key = str(error).partition(":")[0].split(".")
         place = config.place("runs", name, *(key if " " not in key[0] else ("eval", "stages")))
         raise UserError(f"{place}: {error}") from None
-    check_pretrain(config, name, run, fail)
-    check_sft(config, name, run, fail)
-    check_local(run, fail)
+    stages = graph.stages(runs, name)
+    check_pretrain(config, name, run, stages, fail)
+    check_beginnings(runs, name, stages, fail)
+    if "sft" in stages:
+        check_sft(config, name, run, fail)
+    check_local(run, stages, fail)
     for step, entry in run.rl.steps.items():
-        refer(config, "prompts", entry.prompts, "runs", name, "rl", "steps", step, "prompts")
-        check_parallel(run, entry.parallel, fail, "rl", "steps", step, "parallel")
+        if f"rl.{step}" in stages:
+            refer(config, "prompts", entry.prompts, "runs", name, "rl", "steps", step, "prompts")
+            check_parallel(run, entry.parallel, fail, "rl", "steps", step, "parallel")
     for task in run.eval.tasks:
         refer(config, "tasks", task, "runs", name, "eval", "tasks")
-    check_shared(config, name, run)
+    check_shared(runs, name)
+    try:
+        for stage in run.eval.stages:
+            graph.owner(runs, name, graph.full_name(run, stage))
+    except UserError as error:
+        fail(str(error), "eval", "stages")
 
 
-def check_pretrain(config: "Config", name: str, run: Run, fail: Any) -> None:
+def check_pretrain(config: "Config", name: str, run: Run, stages: list[str], fail: Any) -> None:
     """Blends, vocabulary, parallel sizes, and phases that only go forward."""
     model, key = run.pretrain.model, ("pretrain", "tokenizer")
     tokenizer = refer(config, "tokenizers", run.pretrain.tokenizer, "runs", name, *key)
@@ -77,6 +91,8 @@ def check_pretrain(config: "Config", name: str, run: Run, fail: Any) -> None:
             "pretrain", "model", "vocab_size",
         )  # fmt: skip
     for phase, entry in run.pretrain.phases.items():
+        if f"pretrain.{phase}" not in stages:
+            continue
         at = ("pretrain", "phases", phase)
         refer(config, "blends", entry.blend, "runs", name, *at, "blend")
         check_parallel(run, entry.parallel, fail, *at, "parallel")
@@ -85,13 +101,31 @@ def check_pretrain(config: "Config", name: str, run: Run, fail: Any) -> None:
                 f"longer than model.max_positions ({model.max_positions})",
                 *at, "batch", "sequence",
             )  # fmt: skip
-        before = run.pretrain.phases[entry.after] if entry.after else None
+        trained = f"pretrain.{entry.after}" in stages
+        before = run.pretrain.phases[entry.after] if trained else None
         if before and entry.init == "continue" and entry.stop_iteration <= before.stop_iteration:
             fail(
                 f"{entry.stop_iteration} is not after {entry.after}'s {before.stop_iteration},"
                 " whose step it continues: the phase would train nothing",
                 *at, "stop_iteration",
             )  # fmt: skip
+
+
+def check_beginnings(runs: "Runs", name: str, stages: list[str], fail: Any) -> None:
+    """A phase uses what it has to start from: the phase before it, or an imported model."""
+    imported = graph.importer(runs, name) is not None
+    for phase, entry in runs[name].pretrain.phases.items():
+        random, at = entry.init == "random", ("pretrain", "phases", phase, "init")
+        if f"pretrain.{phase}" not in stages:
+            continue
+        if entry.after is None and imported and random:
+            fail("random would make nothing of the imported model; set weights", *at)
+        if random if entry.after else not (random or imported):
+            fail(
+                "the first phase, and only the first, has init: random and no after; to begin with"
+                f" an existing model, set init.import and start: pretrain.{phase}",
+                *at,
+            )
 
 
 def check_sft(config: "Config", name: str, run: Run, fail: Any) -> None:
@@ -112,17 +146,18 @@ def check_sft(config: "Config", name: str, run: Run, fail: Any) -> None:
         )  # fmt: skip
 
 
-def check_local(run: Run, fail: Any) -> None:
+def check_local(run: Run, stages: list[str], fail: Any) -> None:
     """What the local engine has not: a key of these would be lost without a word."""
-    sections = {"pretrain": run.pretrain, "sft": run.sft, "rl": run.rl}
-    local = {name: section for name, section in sections.items() if section.engine == "local"}
+    sections = {stage.partition(".")[0] for stage in stages}
+    local = {name: getattr(run, name) for name in sorted(sections)}
+    local = {name: section for name, section in local.items() if section.engine == "local"}
     for name, section in local.items():
         if section.precision != "fp32":
             fail("the local engine trains in fp32", name, "precision")
     if local and run.pretrain.model.moe.aux_loss:
         key = ("pretrain", "model", "moe", "aux_loss")
         fail("the local engine balances by expert bias alone; set 0", *key)
-    for stage in graph.chain(run):
+    for stage in stages:
         section, _, name = stage.partition(".")
         if section in local:
             inside = {"pretrain": ("phases", name), "rl": ("steps", name)}.get(section, ())
@@ -161,18 +196,23 @@ def check_parallel(run: Run, parallel: Any, fail: Any, *key: str) -> None:
             )  # fmt: skip
 
 
-def check_shared(config: "Config", name: str, run: Run) -> None:
+def check_shared(runs: "Runs", name: str) -> None:
     """A run that starts later has its parent's settings before its start."""
+    run = runs[name]
     first = graph.start_of(run)
-    if run.extends is None or first == 0:
+    if run.extends is None or run.init is not None or first == 0:
         return
-    parent = config.run(run.extends)
-    for stage in graph.chain(run)[:first]:
+    config, parent, chain = runs.config, runs[run.extends], graph.chain(run)
+    for stage in chain[:first]:
         if stage not in graph.chain(parent):
             raise UserError(
                 f"{config.place('runs', name, 'start')}: start: {run.extends} has no stage {stage};"
                 f" start before it"
             )
+    if graph.importer(runs, name) is not None:
+        check_imported(runs, name, chain[first] if first < len(chain) else None)
+    trained = graph.stages(runs, run.extends)
+    for stage in [stage for stage in chain[:first] if stage in trained]:
         ours, theirs = graph.settings_of(run, stage), graph.settings_of(parent, stage)
         for key in difference(ours, theirs):
             dotted = ".".join((stage.partition(".")[0], *key))
@@ -181,6 +221,24 @@ def check_shared(config: "Config", name: str, run: Run) -> None:
                 f" with {run.extends} (start: {run.start}): its keys cannot change here. Remove the"
                 f" change, or set start: {stage}, and this run builds its own"
             )
+
+
+def check_imported(runs: "Runs", name: str, start: str | None) -> None:
+    """A run whose parents begin with an imported model starts after it, with its architecture."""
+    run, config = runs[name], runs.config
+    if start is not None:
+        try:
+            graph.owner(runs, name, graph.previous(run, start))
+        except UserError as error:
+            raise UserError(f"{config.place('runs', name, 'start')}: start: {error}") from None
+    ours, theirs = plain(run.pretrain.model), plain(runs[run.extends].pretrain.model)
+    for key in difference(ours, theirs):
+        dotted = ".".join(("pretrain", "model", *key))
+        raise UserError(
+            f"{config.place('runs', name, *dotted.split('.'))}: {dotted}: the model is imported by"
+            f" {graph.importer(runs, name)}: its architecture cannot change here. Remove the"
+            " change, or import another model (init.import) here"
+        )
 
 
 def difference(ours: Any, theirs: Any, key: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

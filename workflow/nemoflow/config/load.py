@@ -123,7 +123,7 @@ class Config:
         merged = Layered({})
         for _, layer in reversed(lineage):
             merged = layers.over(merged, layer)
-        for key in ("extends", "start", "about"):  # a file's own, never its parent's
+        for key in ("extends", "start", "init", "about"):  # a file's own, never its parent's
             merged.value[key] = own.value.get(key)
         for key, value, where in self.overrides:
             if key[0] not in KINDS:
@@ -163,7 +163,7 @@ class Config:
     def run(self, name: str) -> Run:
         """A run's model, checked with everything that it names."""
         model = validated(Run, self.layered("runs", name), f"config/{name}.yaml")
-        check_run(self, name, model)
+        check_run(Runs(self, {name: model}), name)
         return model
 
     def template(self, name: str) -> str:
@@ -181,13 +181,13 @@ class Config:
 
 
 class Runs(Mapping):
-    """The runs of a config as a mapping, each checked when looked up."""
+    """The runs of a config as a mapping, each checked when looked up, but for those given."""
 
-    def __init__(self, config: Config):
-        self.config = config
+    def __init__(self, config: Config, given: Mapping[str, Run] | None = None):
+        self.config, self.given = config, given or {}
 
     def __getitem__(self, name: str) -> Run:
-        return self.config.run(name)
+        return self.given[name] if name in self.given else self.config.run(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.config.run_names())

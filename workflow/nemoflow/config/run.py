@@ -38,8 +38,6 @@ class Phase(Strict):
                 f"schedule.warmup_iterations ({self.schedule.warmup_iterations}) is longer than the"
                 f" phase: stop_iteration is {self.stop_iteration}"
             )
-        if (self.init == "random") != (self.after is None):
-            raise ValueError("the first phase, and only the first, has init: random and no after")
         return self
 
 
@@ -199,12 +197,26 @@ class Eval(Strict):
     published: dict[str, dict[Name, Published]] = {}
 
 
+class Init(Strict):
+    """An existing model in the place of the stages before `start`."""
+
+    import_: str = Field(
+        alias="import",
+        min_length=1,
+        description="folder of a Hugging Face or Megatron checkpoint; a relative path counts from"
+        " the repository's root",
+    )
+
+
 class Run(Strict):
     """A run: one file of config/, one folder of results/."""
 
     extends: Name | None = Field(None, description="the run whose keys this one starts from")
     start: str | None = Field(
         None, description="the first stage that this run owns; everything before is the parent's"
+    )
+    init: Init | None = Field(
+        None, description="a model to begin with; needs `start`, and nothing before that exists"
     )
     about: str | None = Field(None, description="one line for `nemoflow runs`")
     seed: Integer = Field(ge=0, description="every stage's default seed")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer
 
-from nemoflow.engines.local import hub
+from nemoflow.engines.local import weights
 from nemoflow.engines.local.job import Job
 from nemoflow.engines.local.loop import train
 from nemoflow.engines.local.model import build
@@ -44,7 +44,7 @@ class PolicyOptimization:
         self.reference = None
         if job.config["kl"]:
             self.reference = build(job.config["model"], job.seed).requires_grad_(False).eval()
-            hub.load_weights(self.reference, init)
+            weights.load_weights(self.reference, init)
 
     def encode(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """The prompts as the chat template writes them, left-padded."""

@@ -8,12 +8,13 @@ from typing import Any, Protocol
 from safetensors.torch import load_file, save_file
 
 from nemoflow import checkpoint
-from nemoflow.engines.local import hub
+from nemoflow.engines.local import weights
 from nemoflow.engines.local.job import Job
 from nemoflow.engines.local.model import NemotronH
 from nemoflow.engines.local.optimizer import Diverged, Optimizer
 from nemoflow.errors import UserError
 from nemoflow.files import read_json, write_json
+from nemoflow.hub import hub_config
 from nemoflow.launch import STOPPED
 from nemoflow.metrics import Metrics
 from nemoflow.progress import Progress
@@ -83,8 +84,8 @@ def save(job: Job, trainer: Trainer, step: int, tokens: int) -> None:
     """Write the checkpoint of `step` and remove those that `keep` no longer covers."""
     model = job.config["model"]
     with checkpoint.writing(job.progress, step) as folder:
-        weights = hub.to_hub(trainer.network.state_dict())
-        hub.save_weights(weights, hub.hub_config(model), folder)
+        named = weights.to_hub(trainer.network.state_dict())
+        weights.save_weights(named, hub_config(model), folder)
         save_file(trainer.optimizer.state(), folder / "optimizer.safetensors")
         state = {"task": job.task, "step": step, "tokens": tokens, "model": model}
         state["recent_losses"] = trainer.optimizer.guard.recent
@@ -93,8 +94,13 @@ def save(job: Job, trainer: Trainer, step: int, tokens: int) -> None:
 
 
 def load(trainer: Trainer, folder: Path) -> dict[str, Any]:
-    """Restore weights and optimizer of a checkpoint; its state.json."""
-    hub.load_weights(trainer.network, folder)
+    """Restore weights and optimizer of a checkpoint; its state.json.
+
+    Raises UserError for a folder that has no optimizer: an exported or imported model.
+    """
+    if not (folder / "optimizer.safetensors").exists():
+        raise UserError(f"{folder}: no optimizer there to continue with; set init: weights")
+    weights.load_weights(trainer.network, folder)
     trainer.optimizer.load(load_file(folder / "optimizer.safetensors"))
     return read_json(folder / "state.json")
 
@@ -118,7 +124,7 @@ def resume(job: Job, trainer: Trainer) -> tuple[int, int]:
             )
     else:
         if init == "weights":
-            hub.load_weights(trainer.network, Path(source))
+            weights.load_weights(trainer.network, Path(source))
         state = {"step": 0, "tokens": 0}
     return state["step"], state["tokens"]
 

@@ -14,7 +14,8 @@ from transformers.models.nemotron_h.modeling_nemotron_h import (
     NemotronHTopkRouter,
 )
 
-from nemoflow.engines.local.hub import hub_config
+from nemoflow.errors import UserError
+from nemoflow.hub import hub_config
 
 
 class MultiTokenHead(nn.Module):
@@ -68,11 +69,35 @@ class NemotronH(NemotronHForCausalLM):
             self.mtp.apply(self._init_weights)
 
 
+def check_model(model: Mapping[str, Any]) -> None:
+    """Raise UserError for a model section that the local engine cannot build."""
+    patterns = {"model.pattern": model["pattern"]}
+    if model["mtp"]:
+        patterns["model.mtp.pattern"] = model["mtp"]["pattern"]
+    for key, pattern in patterns.items():
+        if strange := sorted(set(pattern) - set("ME*-")):
+            raise UserError(f"{key}: {pattern!r} has {strange}; layers are M, E, * and -")
+        if "-" in pattern and not model["ffn"]:
+            raise UserError(f"model.ffn: the dense layers (-) of {key} {pattern!r} need a width")
+    if model["layers"] != len(model["pattern"]):
+        raise UserError(
+            f"model.layers: {model['layers']}, but model.pattern {model['pattern']!r} has"
+            f" {len(model['pattern'])}"
+        )
+    if model["moe"]["aux_loss"]:
+        raise UserError(
+            f"model.moe.aux_loss: {model['moe']['aux_loss']}, but the local engine balances experts"
+            " by bias alone; set it to 0 and use model.moe.bias_update_rate"
+        )
+
+
 def build(model: Mapping[str, Any], seed: int) -> NemotronH:
     """A model of a config's model section with fresh weights, fp32, that follow from `seed`.
 
     "eager" experts: on a CPU as fast as "grouped_mm", while "batched_mm" is 30 times slower.
+    Raises UserError as `check_model` does.
     """
+    check_model(model)
     config = NemotronHConfig(**hub_config(model))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
