@@ -136,6 +136,11 @@ def rows(sources: Iterable[Source], cache: Path) -> Iterator[Row]:
                 yield row
 
 
+def source_files(sources: Iterable[Source], cache: Path) -> list[dict[str, Any]]:
+    """[{path, bytes, md5}] of all files of several sources, in their order."""
+    return [vars(file) for source in sources for file in list_files(source, cache)]
+
+
 def texts(sources: Iterable[Source], text_field: str, cache: Path) -> Iterator[str]:
     """The texts of all rows of several sources; UserError for a row that has none."""
     for number, row in enumerate(rows(sources, cache), start=1):

@@ -83,6 +83,8 @@ def look(path: str) -> Checked:
             f" or, if it is to go, git rm {' '.join(told)}"
         )
     elif has_manifest(product) and (problem := fault(product.content)):
+        known = product.record or product.foreign  # it tells the inputs, which the file may not
+        checked = Checked(Product(path, {}, known, product.sha256))
         checked.spoil(f"{problem}; git checkout {path}, or {checked.rebuild}")
     return checked
 
@@ -109,23 +111,25 @@ def records(path: str) -> tuple[Path, Path]:
 
 def check_records(checked: Checked) -> None:
     """Whether the file is what its job wrote."""
-    path, found = checked.path, [record for record in records(checked.path) if record.exists()]
-    if not found:
-        checked.told.append(NOT_RECORDED)
-    for record in found:
-        sha256 = read_record(record).get("sha256")
-        if sha256 is None:
+    path, known = checked.path, {}
+    for record in records(path):
+        if record.exists() and (sha256 := read_record(record).get("sha256")):
+            known[record] = sha256 == checked.product.sha256
+        elif record.exists():
             checked.wrong.append(f"{record} cannot be read; git checkout {record}")
-        elif sha256 != checked.product.sha256 and record.is_relative_to(BUILDS):
-            checked.spoil(
-                f"not what its job wrote (see {record}): edited by hand, or of another commit than"
-                f" its record; git checkout {path} {record}, or {checked.rebuild}"
-            )
-        elif sha256 != checked.product.sha256 and not checked.spoiled:
-            checked.wrong.append(
-                f"{record} is of another build; Snakemake writes it when the run ends, else git"
-                f" checkout {path} {record}"
-            )
+    other = [str(record) for record, right in known.items() if not right]
+    if not known and not checked.wrong:
+        checked.told.append(NOT_RECORDED)
+    if other and known.get(records(path)[0]):
+        checked.wrong.append(
+            f"{other[0]} is of another build; Snakemake writes it when the run ends, else git"
+            f" checkout {path} {other[0]}"
+        )
+    elif other:
+        checked.spoil(
+            f"not what its job wrote (see {other[0]}): edited by hand, or of another commit than"
+            f" its record; git checkout {path} {' '.join(other)}, or {checked.rebuild}"
+        )
 
 
 def check_inputs(checked: Checked) -> None:

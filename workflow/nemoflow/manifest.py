@@ -153,7 +153,9 @@ def read(manifest: str | Path) -> dict[str, Any]:
 
 def fault(content: Any) -> str | None:
     """What is wrong with a manifest in itself, or None."""
-    if not isinstance(content, dict) or not isinstance(content.get("identity"), dict):
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), dict) for key in ("identity", "inputs")
+    ):
         return "not a manifest of nemoflow"
     if content.get("spec") != digest(content["identity"]):
         return "edited by hand: its spec is not the digest of its identity"

@@ -144,27 +144,14 @@ class Product:
     def sources(self) -> list[dict[str, Any]]:
         """The source files it was made from, as [{path, bytes, md5}].
 
-        Where the manifest has not recorded files, [{path}] with what the config names.
+        Of what was fetched or imported, [{path}] with the place that the config names.
         """
         if found := self.content.get("files" if self.rule == "plan" else "source_files"):
             return found
         told = self.identity or {}
-        match self.rule:
-            case "import_model":
-                return [{"path": told["import"]}] if told else []
-            case "tokenizer":
-                named = told["train"]["sources"] if told.get("train") else [told]
-            case "resolve":
-                named = [*told.get("sources", []), *(told.get("validation") or [])]
-            case _:
-                named = []
-        return [{"path": described(source)} for source in named]
-
-
-def described(source: dict[str, Any]) -> str:
-    """A source of the config in words."""
-    keys = ("builtin", "local", "hub", "revision", "split", "count", "seed")
-    return " ".join(f"{key} {source[key]}" for key in keys if source.get(key) is not None)
+        if place := told.get("import") or told.get("hub"):
+            return [{"path": f"{place} {told.get('revision') or ''}".strip()}]
+        return []
 
 
 def trace(paths: Iterable[str], tree: Tree | None = None) -> dict[str, Product]:

@@ -4,7 +4,6 @@ A pointer is written when every object is in the cache, each of them by rename: 
 moment, nothing half-sealed has a pointer, and the same command goes on.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from nemoflow.progress import in_bytes, say
 MARKERS = ("results/*/.sealed/*", "results/*/publish")
 
 
-def heavy(targets: Iterable[str]) -> Contents:
+def heavy(targets: list[str]) -> Contents:
     """{manifest: content} of the targets and all that they were made from, where it has bytes.
 
     Left out: rendered conversations, a step on the way that is quickly made again.
@@ -30,6 +29,9 @@ def heavy(targets: Iterable[str]) -> Contents:
         UserError: it is not known what a product was made from, or that is missing, or was edited.
     """
     traced = trace(targets)
+    for path in targets:
+        if traced[path].sha256 is None:
+            raise UserError(f"{path}: there is no such product; build it first")
     found = {path: product for path, product in traced.items() if product.content}
     refuse_edited(found)
     for path, product in found.items():

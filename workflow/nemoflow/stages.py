@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from nemoflow import blend as blends
-from nemoflow import chat, dvc_yaml, imports, launch, manifest, packing, sealing
+from nemoflow import chat, imports, launch, manifest, packing, sealing
 from nemoflow import corpus as corpora
 from nemoflow import plan as plans
 from nemoflow import prompts as rl_rows
@@ -16,6 +16,7 @@ from nemoflow import report as page
 from nemoflow import tokenizer as tokenizers
 from nemoflow import tokens as tokenizing
 from nemoflow.build import Build, run_job, say, train
+from nemoflow.dvc_yaml import write_dvc_yaml
 from nemoflow.errors import UserError
 from nemoflow.files import read_json, write_json, write_whole
 from nemoflow.need import need_if_had
@@ -30,6 +31,7 @@ def tokenizer(spec: str, sources: str, output: str) -> None:
         folder = build.fresh_payload()
         if trained := build.identity.get("train"):
             texts = corpora.texts(trained["sources"], trained["text_field"], Path(sources))
+            facts = {"source_files": corpora.source_files(trained["sources"], Path(sources))}
             tokenizers.train(
                 texts,
                 build.identity["vocab_size"],
@@ -38,6 +40,7 @@ def tokenizer(spec: str, sources: str, output: str) -> None:
                 folder,
             )
         else:
+            facts = {}
             tokenizers.fetch(build.identity["hub"], build.identity.get("revision"), folder)
         found = tokenizers.vocabulary(folder)
         if found > build.identity["vocab_size"]:
@@ -46,7 +49,7 @@ def tokenizer(spec: str, sources: str, output: str) -> None:
                 f" {build.identity['vocab_size']:,}; correct it"
             )
         build.replace_payload(folder)
-        build.finish(vocabulary=found)
+        build.finish(vocabulary=found, **facts)
 
 
 def plan(spec: str, sources: str, output: str) -> None:
@@ -180,7 +183,8 @@ def resolve(spec: str, sources: str, output: str) -> None:
             folder,
         )
         build.replace_payload(folder)
-        build.finish(**facts)
+        read = corpora.source_files([*told["sources"], *(given or [])], cache)
+        build.finish(source_files=read, **facts)
 
 
 def rl(spec: str, init: str, prompts: str, checkpoint: str, curve: str, log: str) -> None:
@@ -262,7 +266,7 @@ def publish(run: str, eval: str, output: str) -> None:
     contents = sealing.heavy([eval])
     sealing.seal(contents)
     sent = sealing.push(contents)
-    dvc_yaml.write_dvc_yaml()
+    write_dvc_yaml()
     sealing.mark(output, contents)
     say(sealing.next_step(run, sent, contents))
 

@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -117,10 +116,10 @@ class Storage:
         for path, content in contents.items():
             if self.links(place := Path(path).parent)[:1] == ["copy"]:
                 claims.append((place, content["size"]))
-        needed: Counter[int] = Counter()
-        for place, size in claims:
-            needed[place.stat().st_dev] += size
-            if (asked := needed[place.stat().st_dev]) > (room := shutil.disk_usage(place).free):
+        disks = {place.stat().st_dev: place for place, _ in claims}
+        for disk, place in disks.items():
+            asked = sum(size for other, size in claims if other.stat().st_dev == disk)
+            if asked > (room := shutil.disk_usage(place).free):
                 raise UserError(
                     f"{in_bytes(asked)} to pull, but the disk of {place} has room for"
                     f" {in_bytes(room)}"

@@ -151,8 +151,9 @@ def named(targets: list[str], looked: Looked) -> set[str]:
     found: set[str] = set()
     for target in targets:
         name = Path(os.path.relpath(target)).as_posix()
-        inside = {path for path in looked if path.startswith(f"{name}/")}
-        waiting = [] if inside else [product_at(name, looked)]
+        everything = name in (".", "results")
+        inside = {path for path in looked if everything or path.startswith(f"{name}/")}
+        waiting = [] if everything or inside else [product_at(name, looked)]
         found |= inside
         while waiting:
             path = waiting.pop()
@@ -168,7 +169,7 @@ def product_at(name: str, looked: Looked) -> str:
     Raises:
         UserError: there is none; names the nearest.
     """
-    for candidate in (name, f"{name}.json", Path(name).with_suffix(".json").as_posix()):
+    for candidate in (name, f"{name.removesuffix('.dvc')}.json"):
         if candidate in looked:
             return candidate
     path = product_named(name, WorkingTree())
