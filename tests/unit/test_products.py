@@ -102,18 +102,16 @@ def test_digest_and_commit_are_told_short_and_gpu_hours_as_a_product():
     assert Product(path, {}, {}).gpu_hours == 0 and Product(path, {}, {}).commit == ""
 
 
-def test_sources_are_files_where_they_were_recorded_and_words_where_not():
+def test_sources_are_files_and_what_was_fetched_is_the_place_that_the_config_names():
     listed = [{"path": "a.jsonl", "bytes": 3, "md5": "x"}]
     plan = Product("results/data/plans/a.json", {"files": listed}, {})
     rendered = Product("results/data/rendered/m/a.json", {"files": [], "source_files": listed}, {})
     assert plan.sources == rendered.sources == listed
-    identity = {"sources": [{"builtin": "facts", "count": 5}], "validation": [{"local": "x.jsonl"}]}
-    prompts = Product("results/data/prompts/a.json", {"identity": identity}, {})
-    assert prompts.sources == [{"path": "builtin facts count 5"}, {"path": "local x.jsonl"}]
     hub = {"identity": {"hub": "nvidia/x", "revision": "abc"}}
-    assert Product("results/data/tokenizers/a.json", hub, {}).sources == [
-        {"path": "hub nvidia/x revision abc"}
-    ]
+    fetched = Product("results/data/tokenizers/a.json", hub, {})
+    assert fetched.sources == [{"path": "nvidia/x abc"}]
+    imported = Product("results/a/init.json", {"identity": {"import": "/models/x"}}, {})
+    assert imported.sources == [{"path": "/models/x"}]
     assert Product("results/a/sft/checkpoint.json", {"files": listed}, {}).sources == []
 
 
