@@ -41,6 +41,16 @@ def test_new_writes_a_run_that_plans_only_what_differs(copy, keys, start, jobs):
     assert copy.products() == before
 
 
+def test_an_override_is_for_a_run_and_never_for_its_parent(copy):
+    copy.nemoflow("new", "micro-try", "--extends", "micro", "sft.schedule.peak=5e-4")
+    target = "results/micro-try/eval.json"
+    assert copy.planned(target, overrides="eval.batch_size=8") == LR + Counter(eval_task=2)
+    told = copy.run(
+        *copy.snakemake("-n", "--config", "set=pretrain.schedule.peak=1", "--", target)
+    ).stdout
+    assert 'set="pretrain.schedule.peak=1"' in told and "is shared with micro" in told
+
+
 def test_new_refuses_a_wrong_key_and_an_existing_run(copy):
     said = copy.nemoflow("new", "micro-try", "--extends", "micro", "sft.lr=1", check=False)
     assert "sft.lr is not a setting; did you mean" in said and "Traceback" not in said

@@ -171,11 +171,13 @@ def stages(runs: Mapping[str, Run], name: str) -> list[str]:
 
     Those of its chain, without the ones before an imported model.
     """
-    run, origin = runs[name], importer(runs, name)
+    origin, trained, held = importer(runs, name), set(own_stages(runs[name])), name
     if origin is None:
-        return chain(run)
-    trained = {*own_stages(runs[origin]), *own_stages(run)}
-    return [stage for stage in chain(run) if stage in trained]
+        return chain(runs[name])
+    while held != origin:
+        held = runs[held].extends
+        trained |= set(own_stages(runs[held]))
+    return [stage for stage in chain(runs[name]) if stage in trained]
 
 
 def owner(runs: Mapping[str, Run], name: str, stage: str) -> str:

@@ -212,13 +212,13 @@ class Names:
         Or means another stage by the name: its last step need not be the run's last.
         """
         run, owner = self.run(wildcards), self.owner(wildcards, stage)
-        theirs = self.runs[owner]
+        theirs = run if owner == wildcards.run else self.config.unchanged(owner)
         same = graph.full_name(theirs, stage) == graph.full_name(run, stage)
         return owner if same and theirs.export == run.export else wildcards.run
 
     def scorer(self, wildcards: Any, stage: str) -> str:
         """The run that holds a stage's scores: the export's, unless it evaluates otherwise."""
-        exporter = self.exporter(wildcards, stage)
-        theirs, ours = self.runs[exporter].eval, self.run(wildcards).eval
+        exporter, ours = self.exporter(wildcards, stage), self.run(wildcards).eval
+        theirs = ours if exporter == wildcards.run else self.config.unchanged(exporter).eval
         same = (theirs.backend, theirs.batch_size) == (ours.backend, ours.batch_size)
         return exporter if same else wildcards.run

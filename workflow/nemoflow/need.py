@@ -4,6 +4,7 @@ Bytes that are absent are pulled where a pointer of this very build exists, and 
 DVC links a damaged object of its cache, and a remote gives what it has.
 """
 
+import re
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from nemoflow.manifest import last, list_bytes, payload, pointer_md5, read
 from nemoflow.progress import in_bytes, say
 from nemoflow.provenance import BUILDS, read_record
 
+TEMPORARY = re.compile(r"\.[A-Za-z0-9_-]{22}\.tmp")  # dvc_objects.fs.utils.tmp_fname
 Contents = dict[str, dict[str, Any]]
 
 
@@ -128,8 +130,9 @@ def fetch(contents: Contents, store: storage.Storage) -> dict[str, str]:
 
     Which files there are, and where they go, says the manifest, and no list from elsewhere.
     """
-    for content in contents.values():
+    for path, content in contents.items():
         store.keep_list(content)
+        remove_leftovers(path, content)
     error = storage.dvc("pull", *(str(Path(path).with_suffix(".dvc")) for path in contents))
     wrong = wrong_products(contents)
     if error and wrong:
@@ -139,6 +142,15 @@ def fetch(contents: Contents, store: storage.Storage) -> dict[str, str]:
             f"  {store.why_absent(contents[path])}\n{ways_out(path, contents[path])}"
         )
     return wrong
+
+
+def remove_leftovers(path: str, content: dict[str, Any]) -> None:
+    """Remove what a killed DVC was about to put in place: it would refuse to, as unsaved files."""
+    known = {file["path"] for file in content["files"]}
+    for file in payload(path).rglob(".*.tmp"):
+        inside = file.relative_to(payload(path)).as_posix()
+        if TEMPORARY.fullmatch(file.name) and inside not in known:
+            file.unlink()
 
 
 def mend(wrong: dict[str, str], contents: Contents, store: storage.Storage) -> None:

@@ -142,7 +142,7 @@ class Storage:
         """Why a product could not be pulled, as far as cache and remote tell."""
         absent = {md5: n for md5, n in objects(content).items() if not self.cached(md5).exists()}
         if not absent:
-            return "DVC's cache has all of it, and could not place it: is the disk full?"
+            return "DVC's cache has all of it: bytes here are in the way, or the disk is full"
         try:
             held = self.on_remote(absent)
         except UserError as error:

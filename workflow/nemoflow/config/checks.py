@@ -211,9 +211,9 @@ def check_shared(runs: "Runs", name: str) -> None:
             )
     if graph.importer(runs, name) is not None:
         check_imported(runs, name, chain[first] if first < len(chain) else None)
-    trained = graph.stages(runs, run.extends)
+    trained, filed = graph.stages(runs, run.extends), config.unchanged(run.extends)
     for stage in [stage for stage in chain[:first] if stage in trained]:
-        ours, theirs = graph.settings_of(run, stage), graph.settings_of(parent, stage)
+        ours, theirs = graph.settings_of(run, stage), graph.settings_of(filed, stage)
         for key in difference(ours, theirs):
             dotted = ".".join((stage.partition(".")[0], *key))
             raise UserError(

@@ -44,6 +44,8 @@ class Config:
         for path in sorted(self.folder.glob("*.yaml")):
             self.keep("runs", path.stem, lambda n=path.stem: self.layered_run(n))
         self.refuse_stray_overrides()
+        if any(key[0] not in KINDS for key, _, _ in self.overrides):
+            self.raw["unchanged"] = Config(self.folder).raw["runs"]
 
     @classmethod
     def thawed(cls, path: str | Path) -> "Config":
@@ -165,6 +167,14 @@ class Config:
         model = validated(Run, self.layered("runs", name), f"config/{name}.yaml")
         check_run(Runs(self, {name: model}), name)
         return model
+
+    @cache  # noqa: B019
+    def unchanged(self, name: str) -> Run:
+        """A run's model as its files have it: overrides are for a target's own stages."""
+        entry = self.raw.get("unchanged", {}).get(name, {})
+        if "value" not in entry:
+            return self.run(name)
+        return validated(Run, Layered(entry["value"]), f"config/{name}.yaml")
 
     def template(self, name: str) -> str:
         """The text of a chat template."""
