@@ -1,11 +1,11 @@
 """What a target needs from the remote: no more than its jobs will read."""
 
 import pytest
-from small_results import Results, work_in
 
 from nemoflow import fetching, manifest
 from nemoflow.errors import UserError
 from nemoflow.planning import Job
+from small_results import Results, work_in
 
 EVAL = "results/small/eval.json"
 SFT = "results/small/sft/checkpoint.json"

@@ -101,7 +101,7 @@ def digest_of(path: str) -> str | None:
 
 def has_manifest(product: Product) -> bool:
     """Whether its file is a manifest; blend.json and eval.json hold what their readers want."""
-    return product.path.endswith(".json") and product.kind not in ("blend", "eval")
+    return product.path.endswith(".json") and product.rule not in ("blend", "eval")
 
 
 def records(path: str) -> tuple[Path, Path]:
@@ -146,7 +146,7 @@ def check_inputs(checked: Checked) -> None:
 def check_pointer(checked: Checked) -> bool:
     """Whether the product is sealed: DVC's pointer is of this very build."""
     pointer, content = checked.pointer, checked.content
-    if checked.product.kind == "rendered" or not pointer.exists():
+    if checked.product.rule == "render" or not pointer.exists():
         return False
     told = pointed(pointer)
     expected = {
@@ -170,7 +170,7 @@ def check_pointer(checked: Checked) -> bool:
 
 def check_place(checked: Checked, here: bool, sealed: bool) -> None:
     """Whether the bytes are somewhere; rendered conversations are made again when needed."""
-    if checked.product.kind == "rendered":
+    if checked.product.rule == "render":
         return
     if not here and sealed:
         checked.told.append(NOT_HERE)
