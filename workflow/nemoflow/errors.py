@@ -4,6 +4,16 @@ import errno
 import sys
 from collections.abc import Callable
 
+MACHINE = {
+    errno.ENOSPC: "no space left on the device",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "permission denied (a checkout that people share needs umask 002)",
+    errno.EPERM: "not permitted",
+    errno.EROFS: "the file system can only be read",
+    errno.EIO: "the disk, or the network file system, fails",
+    errno.ESTALE: "the network file system has lost the file",
+}
+
 
 class UserError(Exception):
     """What is wrong, where (file and key, or row), and what to do.
@@ -22,9 +32,9 @@ def report(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in MACHINE:
             raise
         sys.exit(
-            f"error: no space left on the device while writing {error.filename or 'a product'}."
-            " Nothing finished was lost: free space, then run the same command again."
+            f"error: {MACHINE[error.errno]}: {error.filename or 'a product'}. Nothing finished was"
+            " lost: mend that, then run the same command again."
         )
