@@ -130,6 +130,13 @@ def test_imports_point_one_way():
             assert not above & set(imports(path)), relative(path)
 
 
+def test_no_tracking_service_is_asked():
+    stands_in = ROOT / "tests/contract/bridge_stubs.py"  # for what Megatron-Bridge would import
+    for path in repository():
+        if path not in (Path(__file__), stands_in):
+            assert b"wandb" not in path.read_bytes().lower(), relative(path)
+
+
 def test_nothing_is_called_by_a_name_that_says_nothing():
     for path in repository():
         stem = path.name.partition(".")[0]
