@@ -29,7 +29,8 @@ demo: .venv/installed  ## build super3 at laptop size, from text to scores and a
 	@$(BIN)/python -m nemoflow.demo super3-tiny
 
 test: .venv/installed .venv-megatron/installed  ## all tests: ours, then those against other people's code
-	$(BIN)/python -m pytest --ignore tests/contract -m 'not long' --durations 10
+	$(BIN)/python -m pytest --ignore tests/contract -m 'not long' --durations 15 \
+	    -n 2 --dist loadfile --no-loadscope-reorder
 	NEMOFLOW_PYTHON=$(BIN)/python PYTHONPATH=workflow \
 	    .venv-megatron/bin/python -m pytest tests/contract
 

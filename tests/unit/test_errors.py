@@ -1,4 +1,4 @@
-"""What a program says when it cannot go on: one message, and a traceback only for our own faults."""
+"""What a program says when it cannot go on: a traceback only for our own faults."""
 
 import errno
 import os

@@ -1,5 +1,6 @@
 """A checkout of the product in a folder of its own, as a user's clone: edited, run, killed."""
 
+import fcntl
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -128,3 +130,16 @@ class Checkout:
                 if path.is_file() and not skipped and not hidden:
                     found[name] = path.read_bytes()
         return found
+
+
+def once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first worker of a session makes, and all of them read."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with open(root / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / f"{name}.done").exists():
+            make(root / name)
+            (root / f"{name}.done").touch()
+    return root / name

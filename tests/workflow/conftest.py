@@ -5,19 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from workflow.checkout import Checkout
+from workflow.checkout import Checkout, once
 
 
 @pytest.fixture(scope="session")
 def published(built, tmp_path_factory) -> Path:
     """The folder of a checkout that published the run, and of the remote beside it."""
-    folder = tmp_path_factory.mktemp("published")
-    checkout = built.copy(folder / "checkout")
-    checkout.git("init", "--quiet", "--initial-branch=main")
-    checkout.dvc("remote", "add", "--default", "storage", str(folder / "remote"))
-    checkout.build("results/micro/publish")
-    checkout.commit_all()
-    return folder
+
+    def publish(folder: Path) -> None:
+        checkout = built.copy(folder / "checkout")
+        checkout.git("init", "--quiet", "--initial-branch=main")
+        checkout.dvc("remote", "add", "--default", "storage", str(folder / "remote"))
+        checkout.build("results/micro/publish")
+        checkout.commit_all()
+
+    return once(tmp_path_factory, "published", publish)
 
 
 @pytest.fixture

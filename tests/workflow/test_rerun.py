@@ -135,9 +135,9 @@ CHANGES = {
         "version of stage sft: 1 → 2",
     ),
     "version of a data stage": (
-        "workflow/nemoflow/specs.py", '"resolve": 1', '"resolve": 2',
+        "workflow/nemoflow/specs.py", '"resolve": 2', '"resolve": 3',
         Counter(resolve=2, rl=2, export=2, eval_task=6, eval=1),
-        "version of stage resolve: 1 → 2",
+        "version of stage resolve: 2 → 3",
     ),
     # what rebuilds nothing
     "log interval": (MICRO, "log_every: 2", "log_every: 3", NOTHING, "nothing to do"),
