@@ -34,7 +34,7 @@ test: .venv/installed .venv-megatron/installed  ## all tests: ours, then those a
 	NEMOFLOW_PYTHON=$(BIN)/python PYTHONPATH=workflow \
 	    .venv-megatron/bin/python -m pytest tests/contract
 
-test-long: .venv/installed  ## the tests that train for minutes: seeds, kills of the tiny run
+test-long: .venv/installed  ## the tests that train for minutes: tiny runs, seeds, many kills
 	$(BIN)/python -m pytest -m long
 
 dag: .venv/installed  ## write the rule graph of the whole recipe into the README

@@ -4,7 +4,8 @@ import pytest
 
 from workflow.checkout import Checkout, once
 
-FIRST = ("test_tiny.py", "test_golden.py", "test_publish.py")  # the longest files
+# The longest files.
+FIRST = ("test_golden.py", "test_publish.py", "test_resume.py", "test_failure.py")
 
 
 def pytest_addoption(parser):

@@ -1,4 +1,7 @@
-"""The tiny runs learn: base < SFT < RL on held-out sums, and the base knows its facts."""
+"""The tiny runs learn: base < SFT < RL on held-out sums, and the base knows its facts.
+
+What `make demo` builds and prints, here with limits; minutes each, so `make test-long` runs them.
+"""
 
 import pytest
 
@@ -19,6 +22,7 @@ def assert_ladder(checkout: Checkout, run: str) -> None:
     assert scores(checkout, run, "tiny_facts")[0] >= 0.9
 
 
+@pytest.mark.long
 def test_super3_tiny_learns(fresh):
     fresh.build("results/super3-tiny/eval.json", "results/super3-tiny/report.html")
     assert_ladder(fresh, "super3-tiny")
