@@ -9,7 +9,7 @@ from pathlib import Path
 from nemoflow import checkpoint, locks, references, storage
 from nemoflow.errors import UserError
 from nemoflow.manifest import payload, pointer_md5
-from nemoflow.need import in_bytes
+from nemoflow.progress import in_bytes
 from nemoflow.survey import File, Survey, read_payload
 from nemoflow.unreferenced import Thing, is_whole, things
 

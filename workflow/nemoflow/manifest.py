@@ -22,6 +22,7 @@ from nemoflow.errors import UserError
 from nemoflow.files import digest, read_json, sha256_of, write_json, write_whole
 
 FORMAT = 1
+THREADS = min(16, os.cpu_count() or 1)  # that hash: hashlib releases the interpreter's lock
 PARTS = ".parts"  # X.parts/0001.json is the manifest of X/0001/
 MD5 = re.compile("[0-9a-f]{32}")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C is ten times as fast
@@ -98,7 +99,7 @@ def hash_folder(folder: Path, known: dict[str, list]) -> dict[str, list]:
             status = path.stat()
             found[path.relative_to(folder).as_posix()] = [status.st_size, status.st_mtime_ns]
     stale = [name for name, now in found.items() if known.get(name, [])[:2] != now]
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         hashed = dict(zip(stale, pool.map(lambda name: md5_of(folder / name), stale), strict=True))
     return {name: [*now, hashed.get(name) or known[name][2]] for name, now in found.items()}
 

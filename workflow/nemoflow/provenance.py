@@ -132,6 +132,14 @@ def export_records(snakemake: Snakemake) -> None:
     snakemake.keep_known(known)
 
 
+def removed() -> Iterator[tuple[dict[str, Any], Path]]:
+    """The kept record of each finished output that is gone, and the copy that its stage kept."""
+    for content in kept_records():
+        copy, gone = last(content["output"]), not Path(content["output"]).exists()
+        if gone and copy.exists() and sha256_of(copy) == content["sha256"]:
+            yield content, copy
+
+
 def put_back(snakemake: Snakemake) -> list[str]:
     """Put finished outputs back that a failed or killed re-run removed; return their names.
 
@@ -139,16 +147,13 @@ def put_back(snakemake: Snakemake) -> list[str]:
     The bytes of the last finished build are still there, and so is the copy that its stage kept.
     """
     restored = []
-    for content in kept_records():
-        output = Path(content["output"])
-        copy = last(output)
-        if output.exists() or not copy.exists() or sha256_of(copy) != content["sha256"]:
-            continue
+    for content, copy in removed():
+        output = content["output"]
         write_whole(output, copy.read_bytes())
         os.utime(output, (LONG_AGO, LONG_AGO))
-        write_json(snakemake.record(content["output"]), content["record"])
-        snakemake.marker(content["output"]).unlink(missing_ok=True)
-        restored.append(content["output"])
+        write_json(snakemake.record(output), content["record"])
+        snakemake.marker(output).unlink(missing_ok=True)
+        restored.append(output)
     return restored
 
 

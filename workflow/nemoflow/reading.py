@@ -9,7 +9,7 @@ from threading import Lock
 
 from tqdm import tqdm
 
-from nemoflow.storage import THREADS
+from nemoflow.manifest import THREADS
 
 BLOCK = 1 << 20  # bytes
 

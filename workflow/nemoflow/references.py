@@ -16,9 +16,9 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 from nemoflow.errors import UserError
-from nemoflow.files import digest, read_json, sha256_of
-from nemoflow.manifest import PARTS, last
-from nemoflow.provenance import RECORDS
+from nemoflow.files import digest
+from nemoflow.manifest import PARTS
+from nemoflow.provenance import removed
 from nemoflow.revision import git
 from nemoflow.storage import objects
 
@@ -98,15 +98,8 @@ def working_tree() -> References:
     for path in [*filter(tells, told), *(part.as_posix() for part in parts)]:
         if Path(path).is_file():
             found.add(path, Path(path).read_bytes())
-    for record in RECORDS.rglob("*.json"):
-        told = read_json(record)
-        copy = last(told["output"])
-        if (
-            not Path(told["output"]).exists()
-            and copy.exists()
-            and sha256_of(copy) == told["sha256"]
-        ):
-            found.add(told["output"], copy.read_bytes())
+    for record, copy in removed():
+        found.add(record["output"], copy.read_bytes())
     return found
 
 

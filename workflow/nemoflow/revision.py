@@ -4,6 +4,7 @@ import difflib
 import json
 import re
 import subprocess
+from abc import ABC, abstractmethod
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,18 @@ from nemoflow.provenance import BUILDS
 ROOTS = ("results", "provenance/builds")
 
 
-class Tree:
+class Tree(ABC):
     """Where files are read: the working tree, or a revision. Paths are relative to the root."""
 
     name: str
 
+    @abstractmethod
     def content(self, path: str) -> bytes | None:
         """The bytes of a file; None where there is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def paths(self, pattern: str) -> list[str]:
         """The files that a glob pattern names, sorted."""
-        raise NotImplementedError
 
     def exists(self, path: str) -> bool:
         """Whether there is such a file."""

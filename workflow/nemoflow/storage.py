@@ -6,7 +6,6 @@ are looked at one by one here, and read before they are sent. DVC is imported wh
 since that takes half a second.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -21,11 +20,10 @@ from urllib.parse import urlsplit, urlunsplit
 from tqdm import tqdm
 
 from nemoflow.errors import UserError
-from nemoflow.manifest import md5_of, tree_text
+from nemoflow.manifest import THREADS, md5_of, tree_text
 from nemoflow.progress import in_bytes
 
 SECRET = re.compile(r"(?<!ask_)password|secret|token|account_key|connection_string")
-THREADS = min(16, os.cpu_count() or 1)
 
 
 def objects(content: dict[str, Any]) -> dict[str, int]:
@@ -279,13 +277,15 @@ def refuse_secrets(config: dict[str, Any]) -> None:
 def dvc(*arguments: str) -> str | None:
     """Run a DVC command, waiting for whoever holds the repository; its error, None if it is well.
 
-    On a terminal DVC draws its own bars.
+    On a terminal DVC draws its own bars; it is asked nothing, so that it refuses where it would ask
+    whether bytes that it does not hold may go.
     """
     shown = sys.stderr.isatty()
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments],
         stdout=sys.stderr if shown else subprocess.PIPE,
         stderr=None if shown else subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
         text=True,
     )
     if done.returncode == 0:

@@ -1,7 +1,8 @@
 """Whether products are what their jobs made: `python -m nemoflow verify`.
 
-Every byte is read, no stamp is trusted, and nothing is repaired. Jobs trust the stamp: bytes that
-were changed, and their file's size and age put back, are found here alone.
+Every byte is read, no stamp is trusted, and no product is repaired. Jobs trust the stamp: bytes
+that were changed, and their file's size and age put back, are found here alone; a stamp that lied
+is corrected, so that jobs refuse them from then on.
 """
 
 import os
