@@ -17,7 +17,7 @@ from nemoflow import hub, manifest, shards, specs, torch_dist
 from nemoflow.config import Config
 from nemoflow.errors import UserError
 from nemoflow.files import read_json, write_whole
-from nemoflow.progress import say
+from nemoflow.progress import in_bytes, say
 
 HUGGINGFACE, MEGATRON = "huggingface", "megatron"
 CLONE = 0x40049409  # FICLONE of linux/fs.h: share the bytes, where the file system can
@@ -210,7 +210,7 @@ def copy(found: Found, folder: Path) -> None:
         number = str(int(iteration[1])) if iteration else found.folder.name
         write_whole(folder / torch_dist.TRACKER, number + "\n")
     total = sum((found.folder / name).stat().st_size for name in found.files)
-    say(f"copying {total / 1e9:.2f} GB in {len(found.files)} files from {found.folder}")
+    say(f"copying {in_bytes(total)} in {len(found.files)} files from {found.folder}")
     done, told = 0, time.monotonic()
     for name in found.files:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,7 @@ def copy(found: Found, folder: Path) -> None:
             done += size
             if time.monotonic() - told > EVERY:
                 told = time.monotonic()
-                say(f"{done / 1e9:.1f} of {total / 1e9:.1f} GB")
+                say(f"{in_bytes(done)} of {in_bytes(total)}")
     if done != total:
         raise UserError(f"{found.folder}: changed while it was copied; try again")
 

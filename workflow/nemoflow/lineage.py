@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nemoflow.drawing import duration, short
+from nemoflow.drawing import duration
 from nemoflow.errors import UserError
 from nemoflow.files import canonical
 from nemoflow.products import Product, trace
+from nemoflow.progress import in_bytes
 from nemoflow.revision import Tree, nearest
 
 HEADER = ("product", "digest", "built", "host", "commit", "time", "GPU hours")
@@ -92,13 +93,13 @@ def source_rows(sources: list[dict[str, Any]], first: str, rest: str) -> list[Ce
     listed = sources if len(sources) <= MOST_FILES else sources[: MOST_FILES - 1]
     rows = []
     for source in listed:
-        size = f" ({short(source['bytes'])}B)" if "bytes" in source else ""
+        size = f" ({in_bytes(source['bytes'])})" if "bytes" in source else ""
         digest = next((source[key] for key in ("md5", "sha256") if key in source), None)
         shown = digest[:SHORT] if digest else "not recorded"
         rows.append([f"{first if not rows else rest}source {source['path']}{size}", shown, ""])
     if left := sources[len(listed) :]:
         size = sum(source.get("bytes", 0) for source in left)
-        rows.append([f"{rest}and {len(left):,} more source files ({short(size)}B)", "", ""])
+        rows.append([f"{rest}and {len(left):,} more source files ({in_bytes(size)})", "", ""])
     return rows
 
 
