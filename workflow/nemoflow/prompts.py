@@ -30,10 +30,13 @@ def resolve(
     """Write {out_dir}/train.jsonl and validation.jsonl.
 
     `settings["kind"]`: "rl" rows must have responses_create_params.input (a list of messages)
-    and agent_ref (type, name); "items" may be any objects. Without `validation_rows`, `holdout`
-    rows are moved to validation: of each agent_ref.name its share, at least one where it has
-    two prompts, those whose prompt has the lowest seeded hash. Rows with one prompt stay
-    together, so that no prompt is in both splits; the number is met as closely as that allows.
+    and agent_ref (type, name); "pairs" what NeMo-RL's PreferenceDataset reads: context (messages)
+    and two completions of different rank; "items" may be any objects.
+
+    Without `validation_rows`, `holdout` rows are moved to validation: of each agent_ref.name its
+    share, at least one where it has two prompts, those whose prompt has the lowest seeded hash.
+    Rows with one prompt stay together, so that no prompt is in both splits; the number is met as
+    closely as that allows.
 
     Returns {"train": rows, "validation": rows, "agents": {split: {name: rows}}, "in_both":
     prompts in both splits (of given validation rows only)}. UserError naming rows from 1: for a
@@ -85,6 +88,8 @@ def _fault(row: Row, kind: str) -> str | None:
             f"it stands for a row of an external set ({row.get('dataset', 'unnamed')}), which"
             " cannot be fetched in this release; resolve it first, or leave such rows out"
         )
+    if kind == "pairs":
+        return _pair_fault(row)
     if kind != "rl":
         return None
     parameters, agent = row.get("responses_create_params"), row.get("agent_ref")
@@ -98,6 +103,23 @@ def _fault(row: Row, kind: str) -> str | None:
         if not isinstance(agent.get(key), str) or not agent[key]:
             return f"agent_ref.{key} must be a name"
     return None
+
+
+def _pair_fault(row: Row) -> str | None:
+    """What is wrong with a pair of answers, or None."""
+    if not isinstance(row.get("context"), list):
+        return "context must be a list of messages"
+    answers = row.get("completions")
+    if not (isinstance(answers, list) and len(answers) == 2 and all(map(_is_answer, answers))):
+        return "completions must be two objects with rank (a number) and completion (messages)"
+    if answers[0]["rank"] == answers[1]["rank"]:
+        return "both completions have the same rank; leave such pairs out"
+    return None
+
+
+def _is_answer(value: Any) -> bool:
+    known = isinstance(value, dict) and isinstance(value.get("completion"), list)
+    return known and isinstance(value.get("rank"), int | float)
 
 
 def _hold_out(rows: list[Row], holdout: int, seed: int) -> tuple[list[Row], list[Row]]:
@@ -146,5 +168,5 @@ def _agent(row: Row) -> str:
 def _prompt(row: Row) -> str:
     """What the model is asked: the input where there is one, else the whole row."""
     parameters = row.get("responses_create_params")
-    asked = parameters.get("input") if isinstance(parameters, dict) else None
+    asked = parameters.get("input") if isinstance(parameters, dict) else row.get("context")
     return canonical(row if asked is None else asked)

@@ -1,5 +1,6 @@
 """What must fit together across files, before any job."""
 
+from math import lcm
 from typing import TYPE_CHECKING, Any
 
 from nemoflow import graph
@@ -69,7 +70,9 @@ def check_run(runs: "Runs", name: str) -> None:
     for step, entry in run.rl.steps.items():
         if f"rl.{step}" in stages:
             refer(config, "prompts", entry.prompts, "runs", name, "rl", "steps", step, "prompts")
-            check_parallel(run, entry.parallel, fail, "rl", "steps", step, "parallel")
+            check_parallel(
+                run, entry.parallel, entry.max_sequence, fail, "rl", "steps", step, "parallel"
+            )
     for task in run.eval.tasks:
         refer(config, "tasks", task, "runs", name, "eval", "tasks")
     check_shared(runs, name)
@@ -95,7 +98,7 @@ def check_pretrain(config: "Config", name: str, run: Run, stages: list[str], fai
             continue
         at = ("pretrain", "phases", phase)
         refer(config, "blends", entry.blend, "runs", name, *at, "blend")
-        check_parallel(run, entry.parallel, fail, *at, "parallel")
+        check_parallel(run, entry.parallel, entry.batch.sequence, fail, *at, "parallel")
         if entry.batch.sequence > model.max_positions:
             fail(
                 f"longer than model.max_positions ({model.max_positions})",
@@ -131,7 +134,16 @@ def check_beginnings(runs: "Runs", name: str, stages: list[str], fail: Any) -> N
 def check_sft(config: "Config", name: str, run: Run, fail: Any) -> None:
     """The mixture was made for this model and sequence length."""
     mixture = refer(config, "mixtures", run.sft.mixture, "runs", name, "sft", "mixture")
-    check_parallel(run, run.sft.parallel, fail, "sft", "parallel")
+    cut, sequence = run.sft.parallel, run.sft.batch.sequence
+    check_parallel(run, cut, sequence, fail, "sft", "parallel")
+    pieces = cut.context * (cut.tensor if cut.sequence else 1)
+    multiple = lcm(2 * cut.context, pieces) if cut.context > 1 else 1
+    if mixture.pad_multiple % multiple:
+        fail(
+            f"mixture {run.sft.mixture} pads each conversation to a multiple of"
+            f" {mixture.pad_multiple} tokens (pad_multiple); these sizes need {multiple}",
+            "sft", "parallel", "context",
+        )  # fmt: skip
     if mixture.tokenizer != run.pretrain.tokenizer:
         fail(
             f"mixture {run.sft.mixture} is packed with tokenizer {mixture.tokenizer}, the model is"
@@ -170,30 +182,64 @@ def check_local_stage(entry: Any, fail: Any, *key: str) -> None:
     for size, value in entry.parallel:
         if isinstance(value, int) and value > 1:
             fail("the local engine works on one device; set 1", *key, "parallel", size)
-    lacks = ["lora", "advantage_clip", "truncated_importance", "asynchronous", "judges"]
-    for name in [*lacks, "spike"] if key[0] == "rl" else lacks:
+    lacks = ["lora", "megatron", "advantage_clip", "truncated_importance", "asynchronous", "judges"]
+    only_nemo_rl = ["spike", "malformed_thinking", "release", "nemo_rl"]
+    for name in [*lacks, *only_nemo_rl] if key[0] == "rl" else lacks:
         if getattr(entry, name, None):
             fail("the local engine has no such thing; set null", *key, name)
+    if entry.schedule.warmup_from is not None:
+        fail("the local engine warms up from 0; set null", *key, "schedule", "warmup_from")
     if getattr(entry, "algorithm", "grpo") != "grpo":
         fail("the local engine has grpo only", *key, "algorithm")
     if getattr(entry, "iterations", 1) is None:
         fail("the local engine counts iterations; set a number", *key, "iterations")
 
 
-def check_parallel(run: Run, parallel: Any, fail: Any, *key: str) -> None:
-    """Sizes that must divide the architecture's numbers; world size is the profile's."""
+def check_parallel(run: Run, parallel: Any, sequence: int, fail: Any, *key: str) -> None:
+    """Sizes that must divide the architecture's numbers and the sequence, whatever the machine.
+
+    `sequence` is in tokens. What Megatron's Mamba and attention layers assert when they are built
+    (megatron/core/ssm/mamba_mixer.py, mamba_context_parallel.py, transformer_config.py) and its
+    expert layer when it trains (moe/moe_layer.py).
+    """
     model = run.pretrain.model
     for size, of, number, word in (
         ("expert", "moe.experts", model.moe.experts, "experts"),
         ("tensor", "attention.heads", model.attention.heads, "query heads"),
         ("tensor", "mamba.heads", model.mamba.heads, "Mamba heads"),
+        ("tensor", "mamba.groups", model.mamba.groups, "Mamba groups"),
         ("tensor", "vocab_size", model.vocab_size, "rows of the embedding"),
+        ("pipeline", "layers", model.layers, "layers of the pattern"),
     ):
         if number % getattr(parallel, size):
             fail(
                 f"{getattr(parallel, size)} does not divide the {number} {word} (model.{of})",
                 *key, size,
             )  # fmt: skip
+    tensor, shared = parallel.tensor, model.attention.kv_heads
+    if shared % tensor and tensor % shared:
+        text = f"{tensor} neither divides the {shared} key and value heads nor is a multiple"
+        fail(f"{text} (model.attention.kv_heads)", *key, "tensor")
+    if tensor > 1 and "E" in model.pattern and not parallel.sequence:
+        fail("experts with tensor > 1 need sequence parallelism; set true", *key, "sequence")
+    check_context(model, parallel, sequence, fail, *key)
+
+
+def check_context(model: Any, parallel: Any, sequence: int, fail: Any, *key: str) -> None:
+    """The context-parallel size cuts the sequence in pairs, and the Mamba heads of each rank."""
+    context, tensor = parallel.context, parallel.tensor
+    if context > 1 and sequence % (2 * context):
+        fail(f"sequences of {sequence} tokens are no multiple of 2 × {context}", *key, "context")
+    if parallel.sequence and sequence % (context * tensor):
+        text = f"sequences of {sequence} tokens are no multiple of context × tensor"
+        fail(f"{text} = {context * tensor}", *key, "sequence")
+    heads, groups = model.mamba.heads // tensor, model.mamba.groups // tensor
+    if heads % context:
+        text = f"{context} does not divide the {heads} Mamba heads of a tensor-parallel rank"
+        fail(f"{text} (model.mamba.heads)", *key, "context")
+    if groups % context and context % groups:
+        text = f"{context} neither divides the {groups} Mamba groups of a rank nor is a multiple"
+        fail(f"{text} (model.mamba.groups)", *key, "context")
 
 
 def check_shared(runs: "Runs", name: str) -> None:

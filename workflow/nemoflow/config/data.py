@@ -150,14 +150,24 @@ class Mixture(Strict):
         return self
 
 
+class Expected(Strict):
+    """What a set of prompts is assumed to be, where hours are estimated before it is built."""
+
+    rows: Positive = Field(description="rows of the training split")
+    tokens: Positive = Field(description="mean length of a rollout, its prompt included")
+
+
 class Prompts(Strict):
     """Rows for reinforcement learning, or items of an evaluation of our own."""
 
     about: str | None = None
-    kind: Literal["rl", "items"] = Field("rl", description="rl rows name their environment")
+    kind: Literal["rl", "pairs", "items"] = Field(
+        "rl", description="rl rows name their environment; pairs of answers are for dpo"
+    )
     sources: list[Source] = Field([], description="rows of the training split")
     validation: list[Source] | None = Field(None, description="rows of the validation split")
     holdout: Count = Field(0, description="rows moved from training to validation, stratified")
+    expected: Expected | None = Field(None, description="for estimates only; null = no estimate")
     seed: Count = 42
     gaps: dict[Name, Gap] = {}
 

@@ -17,6 +17,7 @@ from nemoflow.errors import UserError
 from nemoflow.files import canonical, digest, read_json, write_whole
 
 FROZEN = "NEMOFLOW_CONFIG"  # names the frozen file to every job of a controller
+SUBMITTED = "NEMOFLOW_SUBMITTED"  # set for a controller that is a job itself
 
 
 class Config:
@@ -210,9 +211,10 @@ def current(overrides: str | None, controller: bool) -> Config:
     """The config of this process: read and frozen by a controller, thawed by its jobs.
 
     Jobs re-read the Snakefile when they start, hours later perhaps; what they were planned with is
-    in the frozen file that the controller names in the environment.
+    in the frozen file that the controller names in the environment. A controller that was submitted
+    is such a job.
     """
-    if not controller and FROZEN in os.environ:
+    if FROZEN in os.environ and (not controller or SUBMITTED in os.environ):
         return Config.thawed(os.environ[FROZEN])
     config = Config(overrides=overrides)
     os.environ[FROZEN] = str(config.freeze(Path(".snakemake/config")).absolute())

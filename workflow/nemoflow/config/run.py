@@ -23,6 +23,9 @@ class Phase(Strict):
     batch: Batch
     parallel: Parallel
     validate_: Validate = Field(alias="validate")
+    megatron: dict[str, Any] | None = Field(
+        None, description="further fields of Megatron-Bridge's ConfigContainer, nested by name"
+    )
     options: Options
 
     @model_validator(mode="after")
@@ -79,6 +82,7 @@ class Sft(Strict):
     validate_: Validate = Field(alias="validate")
     lora: Lora | None = None
     spike: Number | None = Field(3.0, gt=1, description="as in pretrain")
+    megatron: dict[str, Any] | None = Field(None, description="as in pretrain")
     options: Options
 
     @model_validator(mode="after")
@@ -100,6 +104,9 @@ class Generation(Strict):
     max_new_tokens: Positive
     tensor: Positive = Field(1, description="tensor parallelism of the generation engine")
     memory: Share = Field(0.5, description="share of GPU memory for the generation engine")
+    prefix_caching: bool | None = Field(
+        None, description="keep the cache of common beginnings (nemo_rl)"
+    )
 
 
 class Asynchronous(Strict):
@@ -117,6 +124,19 @@ class Judge(Strict):
     tensor: Positive
     max_sequence: Positive
     used_by: list[str] = Field(min_length=1, description="environments that ask it")
+    arguments: dict[str, Any] | None = Field(
+        None, description="further arguments of its server, by vLLM's names"
+    )
+    environment: dict[str, str] | None = Field(
+        None, description="environment variables of its server"
+    )
+
+
+class StepValidate(Strict):
+    """Rewards on the validation split."""
+
+    every: Positive = Field(description="iterations between two validations")
+    generations: Positive = Field(1, description="rollouts per prompt")
 
 
 class Step(Strict):
@@ -139,12 +159,27 @@ class Step(Strict):
     advantage_clip: Rate | None = None
     truncated_importance: Rate | None = Field(None, description="cap of the importance ratio")
     overlong_filter: bool = False
-    invalid_tool_calls: Literal["penalize", "mask"] | None = None
+    invalid_tool_calls: Literal["penalize", "mask"] | None = Field(
+        None,
+        description="rollouts with tool calls that cannot be read; a mask comes with a penalty",
+    )
+    malformed_thinking: Literal["penalize"] | None = Field(
+        None, description="what happens to rollouts whose thinking tags do not match"
+    )
+    validate_: StepValidate | None = Field(
+        None, alias="validate", description="null = never while training (nemo_rl)"
+    )
     asynchronous: Asynchronous | None = None
     beta: Rate | None = Field(None, description="strength of the preference loss (dpo)")
     environments: list[str] = Field([], description="servers that score rollouts")
     settings: dict[str, Any] = Field({}, description="what an environment reads, by its own names")
-    judges: dict[Name, Judge] = {}
+    judges: dict[Name, Judge] = Field({}, description="by the names of their NeMo-Gym servers")
+    release: Literal["super-v3", "nano-v3", "v0.5.0", "v0.6.0"] | None = Field(
+        None, description="the branch or tag of NeMo-RL that trains; null = super-v3 (nemo_rl)"
+    )
+    nemo_rl: dict[str, Any] | None = Field(
+        None, description="further keys by NeMo-RL's own names; they win over all others"
+    )
     seed: Count
     optimizer: Optimizer
     schedule: Schedule

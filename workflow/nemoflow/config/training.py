@@ -24,8 +24,11 @@ class Schedule(Strict):
         description="wsd: warm-up, stable, decay; constant and cosine: after the warm-up"
     )
     peak: Rate = Field(description="highest learning rate")
-    floor: Rate = Field(description="lowest learning rate, where the warm-up starts from 0")
+    floor: Rate = Field(description="lowest learning rate, after the warm-up")
     warmup_iterations: Count
+    warmup_from: Rate | None = Field(
+        None, description="learning rate where the warm-up starts; null = 0 (nemo_rl)"
+    )
     decay_iterations: Count = Field(0, description="length of the anneal at the end (wsd)")
     decay_style: Literal["minus_sqrt", "linear", "cosine"] = "minus_sqrt"
     end_iteration: Positive = Field(description="iteration at which the floor is reached")
@@ -90,10 +93,35 @@ class Validate(Strict):
     batches: Positive = Field(description="batches per validation")
 
 
+class Window(Strict):
+    """The checkpoints before the end that `merge` averages."""
+
+    iterations: Positive = Field(description="length of the window, back from the last iteration")
+    every: Positive = Field(description="iterations between two of its checkpoints")
+
+
 class Options(Strict):
     """What cannot change a result: changing it rebuilds nothing."""
 
     log_every: Positive = Field(10, description="iterations between two logged steps")
     save_every: Positive = Field(200, description="iterations between two checkpoints")
     keep: Positive = Field(2, description="newest checkpoints kept while training")
+    milestones: Positive | None = Field(
+        None, description="iterations between two checkpoints that are kept for good"
+    )
+    window: Window | None = Field(
+        None, description="checkpoints before the end that are kept for good, beside the last one"
+    )
     status_seconds: Rate = Field(5.0, description="seconds between two status lines")
+
+    @model_validator(mode="after")
+    def saved(self) -> "Options":
+        """What is to be kept is saved."""
+        asked = {"milestones": self.milestones, "window.every": self.window and self.window.every}
+        for key, every in asked.items():
+            if every and every % self.save_every:
+                raise ValueError(
+                    f"{key} ({every}) is no multiple of save_every ({self.save_every}), so no"
+                    " checkpoint would be there to keep; choose one"
+                )
+        return self
