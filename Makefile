@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-long dag reference lint
+.PHONY: help setup demo test test-here test-beside test-cluster test-long test-gpu dag reference lint submit
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,14 +28,37 @@ setup: .venv/installed  ## install the local environment into .venv
 demo: .venv/installed  ## build super3 at laptop size, from text to scores and a report page
 	@$(BIN)/python -m nemoflow.demo super3-tiny
 
+# The tests on Slurm mostly wait, so they run beside the others, with the same finished micro run;
+# what they print is held back until they end.
 test: .venv/installed .venv-megatron/installed  ## all tests: ours, then those against other people's code
-	$(BIN)/python -m pytest --ignore tests/contract -m 'not long' --durations 15 \
-	    -n 2 --dist loadfile --no-loadscope-reorder
+	@export TESTS_SHARED=$$(mktemp -d); trap 'rm -rf "$$TESTS_SHARED"' EXIT; \
+	    $(MAKE) --no-print-directory --jobs 2 --keep-going test-here test-beside
 	NEMOFLOW_PYTHON=$(BIN)/python PYTHONPATH=workflow \
 	    .venv-megatron/bin/python -m pytest tests/contract
 
+test-here: .venv/installed
+	$(BIN)/python -m pytest --ignore tests/contract --ignore tests/cluster -m 'not long' \
+	    --durations 15 -n 2 --dist loadfile --no-loadscope-reorder
+
+test-beside: .venv/installed
+	@code=0; told=$$($(MAKE) --no-print-directory test-cluster 2>&1) || code=$$?; \
+	    printf '%s\n' "$$told"; exit $$code
+
+test-cluster: .venv/installed  ## the tests on a Slurm of this machine, installed with apt where it can be
+	$(BIN)/python -m pytest tests/cluster -m 'not long' --durations 5
+
 test-long: .venv/installed  ## the tests that train for minutes: tiny runs, seeds, many kills
 	$(BIN)/python -m pytest -m long
+
+test-gpu: .venv/installed .venv-megatron/installed  ## the tests that need one GPU; skipped with the reason elsewhere
+	$(BIN)/python -m pytest tests/gpu/test_gpu_local.py
+	PYTHONPATH=workflow .venv-megatron/bin/python -m pytest tests/gpu/test_gpu_hybrid.py
+
+PROFILE ?= profiles/b200
+
+submit: .venv/installed  ## let a Slurm job of its own build TARGET by PROFILE, with SET=KEY=VALUE,…
+	@$(BIN)/python -m nemoflow submit $(or $(TARGET),$(error say what: make submit TARGET=results/super3/eval.json)) \
+	    --profile $(PROFILE) $(if $(SET),--set '$(SET)')
 
 dag: .venv/installed  ## write the rule graph of the whole recipe into the README
 	$(BIN)/python -m nemoflow.readme

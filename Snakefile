@@ -7,6 +7,7 @@ min_version("9.27")
 
 include: "rules/common.smk"
 include: "rules/controllers.smk"
+include: "rules/site.smk"
 include: "rules/corpora.smk"
 include: "rules/pretrain.smk"
 include: "rules/sft.smk"
@@ -14,10 +15,13 @@ include: "rules/rl.smk"
 include: "rules/eval.smk"
 include: "rules/report.smk"
 include: "rules/artifacts.smk"
+include: "rules/preflight.smk"
 
 
 onstart:
     refuse_orphans()
+    check_jobs()
+    attend()
 
 
 onsuccess:
@@ -27,6 +31,7 @@ onsuccess:
 onerror:
     provenance.export_records(records)
     provenance.put_back(records)
+    conclude()
 
 
 check_profile()

@@ -1,12 +1,11 @@
 """Config, specs, provenance and names, before any rule."""
 
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-from nemoflow import imports, locks, provenance, sealing, specs, storage
+from nemoflow import controller, imports, locks, provenance, sealing, specs
+from nemoflow import storage
 from nemoflow.config.base import NAME
 from nemoflow.config.load import current
 from nemoflow.errors import UserError
@@ -14,7 +13,8 @@ from nemoflow.names import Names
 
 
 wildcard_constraints:
-    run=rf"(?!data/){NAME}",
+    run=rf"(?!(data|images)/){NAME}",
+    image=NAME,
     tokenizer=NAME,
     corpus=NAME,
     part=r"\d{4}",
@@ -44,6 +44,7 @@ def load():
     """The config of this process; a controller also puts the records of finished work back."""
     loaded = current(config.get("set"), controller=workflow.is_main_process)
     if workflow.is_main_process:
+        controller.forget_dead(controllers)
         if controllers.join():
             provenance.export_records(records)
             provenance.put_back(records)
@@ -58,37 +59,6 @@ def require_profile():
     triggers = {trigger.name.lower() for trigger in workflow.rerun_triggers}
     if workflow.is_main_process and triggers - {"mtime", "params", "input"}:
         sys.exit("error: say where to run: snakemake --profile profiles/local TARGET")
-
-
-def check_profile():
-    """Snakemake ignores resources of a rule that does not exist."""
-    known = {rule.name for rule in workflow.rules}
-    for asked in ("overwrite_resources", "overwrite_threads"):
-        if unknown := sorted(set(getattr(workflow.resource_settings, asked)) - known):
-            sys.exit(
-                f"error: the profile sets resources of {', '.join(unknown)}, which is no rule;"
-                f" rules: {', '.join(sorted(known))}"
-            )
-
-
-def refuse_orphans():
-    """Slurm jobs of a killed controller still write here; a second set would write the same."""
-    if shutil.which("squeue") is None:
-        return
-    asked = ["squeue", "--me", "-h", "-o", "%i|%T|%k|%Z"]
-    lines = subprocess.run(asked, capture_output=True, text=True).stdout.splitlines()
-    jobs = [line.split("|") for line in lines if line.count("|") == 3]
-    here = os.path.realpath(os.getcwd())
-    orphans = [
-        f"{number} ({state}, {comment})"
-        for number, state, comment, folder in jobs
-        if comment.startswith(("rule_", "group_")) and os.path.realpath(folder) == here
-    ]
-    if orphans:
-        sys.exit(
-            f"error: Slurm jobs of an earlier controller still run here: {', '.join(orphans)}."
-            " Wait for them, or scancel them; then give the same command again."
-        )
 
 
 def spec(stage):

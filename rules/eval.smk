@@ -27,12 +27,16 @@ rule export:
         model="results/{run}/export/{stage}.json",
     log:
         "results/{run}/logs/export-{stage}.log",
+    resources:
+        nodes=1,
+        gres="",
     params:
         spec=spec("export"),
     shell:
         "python workflow/scripts/export.py --spec {params.spec:q}"
         " --checkpoint {input.pretrain} {input.sft} {input.rl} {input.imported}"
         " --tokenizer {input.tokenizer} --output {output.model} --log {log:q}"
+        " --machine nodes={resources.nodes} gres={resources.gres:q} threads={threads}"
 
 
 rule eval_task:
@@ -48,11 +52,15 @@ rule eval_task:
         scores="results/{run}/eval/{stage}/{task}.json",
     log:
         "results/{run}/logs/eval-{stage}-{task}.log",
+    resources:
+        nodes=1,
+        gres="",
     params:
         spec=spec("eval_task"),
     shell:
         "python workflow/scripts/eval_task.py --spec {params.spec:q} --model {input.model}"
         " --prompts {input.prompts} --output {output.scores} --log {log:q}"
+        " --machine nodes={resources.nodes} gres={resources.gres:q} threads={threads}"
 
 
 rule eval:

@@ -54,6 +54,9 @@ rule pretrain:
     log:
         "results/{run}/logs/pretrain-{phase}.log",
     threads: 4
+    resources:
+        nodes=1,
+        gres="",
     params:
         spec=spec("pretrain"),
     shell:
@@ -61,3 +64,4 @@ rule pretrain:
         " --blend {input.blend} --corpora {input.corpora}"
         " --init {input.init} {input.imported}"
         " --checkpoint {output.checkpoint} --curve {output.curve} --log {log:q}"
+        " --machine nodes={resources.nodes} gres={resources.gres:q} threads={threads}"

@@ -31,9 +31,17 @@ rule rl:
     log:
         "results/{run}/logs/rl-{step}.log",
     threads: 4
+    resources:
+        nodes=1,
+        gres="",
+        generate_nodes=0,
+        environment_nodes=0,
     params:
         spec=spec("rl"),
     shell:
         "OMP_NUM_THREADS={threads} python workflow/scripts/rl.py --spec {params.spec:q}"
         " --init {input.init} --prompts {input.prompts}"
         " --checkpoint {output.checkpoint} --curve {output.curve} --log {log:q}"
+        " --machine nodes={resources.nodes} gres={resources.gres:q} threads={threads}"
+        " generate_nodes={resources.generate_nodes}"
+        " environment_nodes={resources.environment_nodes}"

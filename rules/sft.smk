@@ -53,9 +53,13 @@ rule sft:
     log:
         "results/{run}/logs/sft.log",
     threads: 4
+    resources:
+        nodes=1,
+        gres="",
     params:
         spec=spec("sft"),
     shell:
         "OMP_NUM_THREADS={threads} python workflow/scripts/sft.py --spec {params.spec:q}"
         " --init {input.init} {input.imported} --data {input.data}"
         " --checkpoint {output.checkpoint} --curve {output.curve} --log {log:q}"
+        " --machine nodes={resources.nodes} gres={resources.gres:q} threads={threads}"

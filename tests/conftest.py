@@ -1,8 +1,12 @@
 """What tests of several folders need: a finished micro run, built once per session."""
 
+import os
+
 import pytest
 
 from workflow.checkout import Checkout, once
+
+os.environ.setdefault("NEMOFLOW_DEVICE", "cpu")  # golden digests are a CPU's
 
 # The longest files.
 FIRST = ("test_golden.py", "test_publish.py", "test_resume.py", "test_failure.py")

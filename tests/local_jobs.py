@@ -11,9 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nemoflow.engines.local.export import export
+from nemoflow.engines.local.grpo import PolicyOptimization, grpo
 from nemoflow.engines.local.job import Job
+from nemoflow.engines.local.pretrain import Pretraining, pretrain
+from nemoflow.engines.local.sft import FineTuning, sft
 from nemoflow.indexed import IndexedWriter
 
+TASKS = {
+    "pretrain": (pretrain, Pretraining),
+    "sft": (sft, FineTuning),
+    "rl": (grpo, PolicyOptimization),
+}
 VOCABULARY = 300
 MODEL = {
     "pattern": "M*E",
@@ -127,6 +136,24 @@ def job(task, progress, inputs, model=MODEL, options=OPTIONS, seed=7, **config):
     }[task]
     Path(progress).mkdir(parents=True, exist_ok=True)
     return Job(task, f"micro.{task}", settings | config, options, seed, inputs, Path(progress))
+
+
+def inputs(folder, tokenizer):
+    """The inputs of each task: data, a pretrained micro checkpoint and its export."""
+    data = blend(folder)
+    pretrain(job("pretrain", folder / "init", {"blend": data}, stop_iteration=2))
+    init = str(folder / "init/step_0000002")
+    export(job("export", folder / "export", {"checkpoint": init, "tokenizer": str(tokenizer)}))
+    return {
+        "pretrain": {"blend": data, "init": None},
+        "sft": {"data": packed(folder), "init": init},
+        "rl": {"prompts": prompts(folder), "init": str(folder / "export/final")},
+    }
+
+
+def run_task(task, progress, given, **config):
+    """Run a task on its part of `inputs`; the exit code."""
+    return TASKS[task][0](job(task, progress, given[task], **config))
 
 
 def in_process(function, *arguments):

@@ -8,8 +8,9 @@ import importlib.metadata
 import os
 from pathlib import Path
 
-import bridge_stubs
 import pytest
+
+from nemoflow.engines.megatron import stubs
 
 ROOT = Path(__file__).parents[2]
 try:
@@ -20,7 +21,7 @@ except importlib.metadata.PackageNotFoundError:
 
 if HERE:
     os.environ["HF_HUB_OFFLINE"] = "1"
-    bridge_stubs.install()
+    stubs.install()
 
 
 def pytest_configure(config):
@@ -54,3 +55,15 @@ def main_python() -> Path:
 def results() -> Path:
     """The results of a finished tiny run: NEMOFLOW_RESULTS, or the repository's own."""
     return ROOT / os.environ.get("NEMOFLOW_RESULTS", "results")
+
+
+@pytest.fixture
+def gpus_put_back(monkeypatch):
+    """Take away afterwards what stands in for GPUs."""
+    import torch
+
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setattr(torch, "compile", torch.compile)
+    answers = ("get_device_properties", "get_device_capability", "current_device", "device_count")
+    for name in answers:
+        monkeypatch.setattr(torch.cuda, name, getattr(torch.cuda, name))

@@ -12,22 +12,22 @@ import os
 import sys
 from pathlib import Path
 
-import bridge_stubs
 import mamba_reference
 import torch
 from safetensors.torch import load_file, save_file
 
+from nemoflow.engines.megatron import stubs
 from nemoflow.files import read_json
 
 
 def main() -> None:
     """Build each folder's model, and write its weights and its logits."""
     os.environ["TORCHDYNAMO_DISABLE"] = "1"  # megatron-core compiles its small functions
-    bridge_stubs.install(["triton"])
+    stubs.install(["triton"])
     mamba_reference.install()
     import hybrid_model
 
-    hybrid_model.go_without_cuda()
+    hybrid_model.begin("cpu")
     for folder in map(Path, sys.argv[1:]):
         torch.manual_seed(1234)
         with torch.no_grad():

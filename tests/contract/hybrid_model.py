@@ -1,6 +1,7 @@
-"""megatron-core's own HybridModel on a CPU, from a config's model section.
+"""megatron-core's own HybridModel on a CPU or one GPU, from a config's model section.
 
-Import it where transformer-engine is absent and `mamba_reference` is installed.
+Import it where transformer-engine is absent and `mamba_ssm.ops.triton` can be imported: the real
+one on a GPU, `mamba_reference` on a CPU.
 """
 
 from contextlib import nullcontext
@@ -50,23 +51,27 @@ class DuplicatedLinear(torch.nn.Linear):
 
 
 class OneGenerator:
-    """In place of the random number trackers of CUDA devices: the CPU's own generator."""
+    """In place of the random number trackers of CUDA devices: the default generators."""
 
     def fork(self, name: str = "") -> nullcontext:
         """Change nothing."""
         return nullcontext()
 
 
-def go_without_cuda() -> None:
-    """Give megatron-core what it takes from CUDA and from transformer-engine."""
-    torch.cuda.current_device = lambda: torch.device("cpu")
+def begin(device: str) -> None:
+    """Give megatron-core what it takes from transformer-engine, and on a "cpu" from CUDA."""
+    if device == "cpu":
+        torch.cuda.current_device = lambda: torch.device("cpu")
     random._CUDA_RNG_STATE_TRACKER = OneGenerator()
     random._CUDA_RNG_STATE_TRACKER_INITIALIZED = True
     hybrid_block.TENorm = WrappedTorchNorm
     moe_layer.HAVE_TE = True
     moe_layer.TELinear = DuplicatedLinear
     torch.distributed.init_process_group(
-        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+        "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
+        store=torch.distributed.HashStore(),
+        rank=0,
+        world_size=1,
     )
     parallel_state.initialize_model_parallel()
 
@@ -104,7 +109,7 @@ def transformer_config(model: dict[str, Any]) -> TransformerConfig:
         hidden_dropout=0.0,
         attention_dropout=0.0,
         is_hybrid_model=True,
-        # on a CPU
+        # without transformer-engine, causal-conv1d and fused kernels
         use_cpu_initialization=True,
         use_mamba_mem_eff_path=False,
         moe_token_dispatcher_type="allgather",
@@ -201,8 +206,8 @@ def logits(network: HybridModel, tokens: torch.Tensor) -> dict[str, torch.Tensor
     A depth reads past the end of the sequence at its last positions.
     """
     length = tokens.shape[1]
-    positions = torch.arange(length).expand_as(tokens)
-    future = torch.ones(1, 1, length, length, dtype=torch.bool).triu(1)
+    positions = torch.arange(length, device=tokens.device).expand_as(tokens)
+    future = torch.ones(1, 1, length, length, dtype=torch.bool, device=tokens.device).triu(1)
     hidden = network.decoder(network.embedding(tokens, positions), attention_mask=future)
     names = ["main"]
     if network.mtp_process:

@@ -3,6 +3,7 @@
 import pytest
 
 from nemoflow import allocation
+from nemoflow.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,43 @@ def test_slurm_is_asked_where_the_executor_took_them_away(monkeypatch, tmp_path,
     squeue.unlink()
     monkeypatch.setenv("PATH", str(tmp_path))
     assert allocation.gpus() == 0
+
+
+@pytest.fixture
+def tools(tmp_path, monkeypatch):
+    """Stand-ins for squeue and scontrol that print what a test wants."""
+
+    def install(**printed):
+        for name, text in printed.items():
+            (tmp_path / name).write_text(f"#!/bin/sh\nprintf '%s' '{text}'\n")
+            (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+        monkeypatch.setenv("SLURM_JOB_ID", "17")
+
+    return install
+
+
+def test_a_job_learns_its_nodes_in_order_and_the_end_of_its_time(tools, monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    tools(squeue="n[3-4]|2024-05-01T12:00:00", scontrol="n3\nn4\n")
+    assert allocation.of_this_job() == allocation.Allocation("17", ["n3", "n4"], 1714564800)
+    tools(squeue="n3|N/A", scontrol="n3\n")
+    assert allocation.of_this_job().ends is None
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert allocation.of_this_job() is None
+
+
+def test_a_slurm_that_does_not_answer_is_told(tools, tmp_path):
+    tools(squeue="", scontrol="")
+    with pytest.raises(UserError, match="no nodes of job 17"):
+        allocation.of_this_job()
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho Unable to contact >&2; exit 1\n")
+    with pytest.raises(UserError, match="Slurm does not answer: squeue .*Unable to contact"):
+        allocation.of_this_job()
+
+
+def test_a_step_is_told_from_a_job(monkeypatch):
+    monkeypatch.delenv("SLURM_STEP_ID", raising=False)
+    assert not allocation.in_step()
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    assert allocation.in_step()

@@ -1,105 +1,146 @@
-"""A heavy process: its output is kept and shown, its end told, its locks inherited."""
+"""The one line of a job: where it starts its processes, in what, with which variables."""
 
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from nemoflow import launch
 from nemoflow.errors import UserError
+from nemoflow.machine import Machine
 
-
-def python(code):
-    return [sys.executable, "-c", code]
+JOB = Path("job.json")
+FOUR = Machine(nodes=4, gpus=8, threads=12)
+SRUN = ["srun", "--nodes=4", "--ntasks-per-node=8", "--gpus-per-node=8", "--cpus-per-task=12"]
+SRUN += ["--kill-on-bad-exit=1"]
+NODES = ["srun", "--nodes=4", "--ntasks-per-node=1", "--gpus-per-node=8", "--cpus-per-task=96"]
+NODES += ["--kill-on-bad-exit=1"]
+IMAGES = """
+images:
+  nemo: {about: trains, reference: registry.example.org/nemo:1, engines: [megatron]}
+  nemo_rl: {about: RL, reference: registry.example.org/rl:1, engines: [nemo_rl], python: python3}
+  eval: {about: scores, reference: registry.example.org/eval:1, engines: [vllm]}
+  sandbox: {about: runs, reference: box:1, environments: [ns_tools], command: [/go], port: 6000}
+"""
 
 
 @pytest.fixture(autouse=True)
-def handlers():
-    """Give pytest its signal handlers back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-def test_output_is_appended_to_the_log_and_shown(tmp_path, capfdbinary):
-    log = tmp_path / "logs" / "sft.log"
-    code = "import os; os.write(1, b'out \\xff\\n'); os.write(2, b'err\\n')"
-    launch.run(python(code), log)
-    launch.run(python("print('again')"), log, shown=False)
-    assert log.read_bytes() == b"out \xff\nerr\nagain\n"
-    assert capfdbinary.readouterr().err == b"out \xff\nerr\n"
-
-
-@pytest.mark.parametrize(
-    ("code", "said"),
-    [
-        (
-            "raise SystemExit(3)",
-            "training stopped itself; why, and what to do, stands above and in",
-        ),
-        ("raise SystemExit(7)", "failed with exit code 7 (log: "),
-        (
-            "import os; os.kill(os.getpid(), 9)",
-            "was ended by SIGKILL; the same command goes on from",
-        ),
-    ],
-)
-def test_a_failure_is_told_with_its_log(tmp_path, code, said):
-    with pytest.raises(UserError) as error:
-        launch.run(python(code), tmp_path / "x.log")
-    assert said in str(error.value) and str(tmp_path / "x.log") in str(error.value)
-
-
-def test_locks_are_inherited(tmp_path):
-    with open(tmp_path / "lock", "w") as lock:
-        launch.run(
-            python(f"import os; os.fstat({lock.fileno()})"), tmp_path / "x.log", [lock.fileno()]
-        )
-        with pytest.raises(UserError, match="exit code 1"):
-            launch.run(python(f"import os; os.fstat({lock.fileno()})"), tmp_path / "x.log")
-
-
-def test_a_signal_is_passed_on_and_waited_for(tmp_path):
-    """What Slurm or Ctrl-C sends to the script reaches the trainer, whose last words are kept."""
-    trainer = tmp_path / "trainer.py"
-    trainer.write_text(
-        "import signal, sys, time\n"
-        "def last(*_):\n    time.sleep(0.2); print('last words', flush=True); sys.exit(5)\n"
-        "signal.signal(signal.SIGTERM, last)\nprint('ready', flush=True)\ntime.sleep(60)\n"
-    )
-    code = (
-        "import sys; from pathlib import Path; from nemoflow import launch;"
-        f"launch.run([sys.executable, {str(trainer)!r}], Path({str(tmp_path / 'x.log')!r}))"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(launch.__file__).parents[1])}
-    job = subprocess.Popen(python(code), stderr=subprocess.PIPE, text=True, env=environment)
-    assert job.stderr.readline() == "ready\n"
-    started = time.monotonic()
-    job.send_signal(signal.SIGTERM)
-    assert "exit code 5" in job.communicate(timeout=30)[1] and job.returncode == 1
-    assert (tmp_path / "x.log").read_text() == "ready\nlast words\n"
-    assert time.monotonic() - started < 30
-
-
-def test_a_process_does_not_spin_nor_reach_for_the_network(monkeypatch):
-    for name in ("OMP_NUM_THREADS", "HF_HUB_OFFLINE"):
+def place(tmp_path, monkeypatch):
+    """A checkout outside Slurm, without a site."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs/images.yaml").write_text(IMAGES)
+    for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "NEMOFLOW_CONTAINERS", "NEMOFLOW_LAUNCHER"):
         monkeypatch.delenv(name, raising=False)
-    told = launch.environment()
-    assert told["OMP_NUM_THREADS"] == told["HF_HUB_OFFLINE"] == "1"
-    assert told["GOMP_SPINCOUNT"] == "1000"
-    monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert launch.environment()["OMP_NUM_THREADS"] == "4"
+    return tmp_path
 
 
-def test_engines_that_this_release_does_not_launch_are_refused():
-    argv = launch.command("local", Path("job.json"))
-    assert argv == [sys.executable, "-m", "nemoflow.engines.local", "job.json"]
-    assert launch.harness(Path("job.json"))[2:] == ["nemoflow.engines.harness", "job.json"]
-    for engine in ("megatron", "nemo_rl"):
-        with pytest.raises(UserError, match=f"engine {engine}: .*engine: local"):
-            launch.command(engine, Path("job.json"))
+@pytest.fixture
+def in_slurm(tmp_path, monkeypatch):
+    """In job 17 on n3 and n4, of an MPI rule: of Slurm's variables there is its number alone."""
+    for name, printed in (("squeue", "n[3-4]|2024-05-01T12:00:00"), ("scontrol", "n3\nn4")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{printed}'\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("TZ", "UTC")
+
+
+def line(machine, engine="megatron", task="sft", **config):
+    return launch.line({"engine": engine, **config}, task, JOB, machine)
+
+
+def program(engine, python=sys.executable):
+    return [python, "-m", f"nemoflow.engines.{engine}", "job.json"]
+
+
+def test_the_local_engine_and_its_harness_are_plain_processes_wherever(in_slurm):
+    assert line(Machine(), "local").argv == program("local")
+    told = launch.line({"backend": "hf"}, "eval_task", JOB, Machine())
+    assert told.argv == program("harness") and not told.env
+
+
+def test_one_machine_with_gpus_starts_torchrun():
+    told = line(Machine(gpus=2))
+    agent = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    assert told.argv == [sys.executable, *agent, "-m", "nemoflow.engines.megatron", "job.json"]
+    assert told.env["MASTER_ADDR"] == "localhost" and "NEMOFLOW_ENDS" not in told.env
+
+
+def test_in_slurm_srun_repeats_all_and_starts_one_process_per_gpu(in_slurm):
+    told = line(FOUR)
+    assert told.argv == [*SRUN, *program("megatron")]
+    assert told.env["MASTER_ADDR"] == "n3" and told.env["NEMOFLOW_HOSTS"] == "n3,n4"
+    assert told.env["NEMOFLOW_ENDS"] == "1714564800" and told.env["MASTER_PORT"] == "20017"
+    assert told.env["NEMOFLOW_IMAGE"] == "nemo"
+    assert told.env["PYTHONPATH"] == str(Path("workflow").resolve())
+
+
+def test_ray_and_vllm_have_one_process_per_node_with_the_cpus_of_all(in_slurm):
+    assert line(FOUR, "nemo_rl", "rl").argv == [*NODES, *program("nemo_rl")]
+    told = launch.line({"backend": "vllm"}, "eval_task", JOB, Machine(gpus=8, threads=12))
+    assert told.argv == ["srun", "--nodes=1", *NODES[2:], *program("harness")]
+    with pytest.raises(UserError, match="one node"):
+        launch.line({"backend": "vllm"}, "eval_task", JOB, FOUR)
+
+
+def test_every_cluster_export_is_megatrons(in_slurm):
+    assert line(FOUR, "nemo_rl", "export").argv == [*SRUN, *program("megatron")]
+
+
+def test_a_site_may_prefer_torchrun(in_slurm, monkeypatch):
+    monkeypatch.setenv("NEMOFLOW_LAUNCHER", "torchrun")
+    agent = ["-m", "torch.distributed.run", "--nproc-per-node=8", "--nnodes=4"]
+    meeting = ["--rdzv-backend=c10d", "--rdzv-endpoint=n3:20017", "--rdzv-id=20017"]
+    last = ["-m", "nemoflow.engines.megatron", "job.json"]
+    assert line(FOUR).argv == [*NODES, sys.executable, *agent, *meeting, *last]
+
+
+def test_pyxis_has_its_flags_on_the_inner_srun(in_slurm, monkeypatch):
+    monkeypatch.setenv("NEMOFLOW_CONTAINERS", "pyxis")
+    told = line(FOUR)
+    assert told.argv[: len(SRUN)] == SRUN and told.argv[-4:] == program("megatron", "python")
+    assert "--container-image=registry.example.org#nemo:1" in told.argv
+
+
+@pytest.mark.parametrize("containers", ["none", "enroot"])
+def test_a_step_of_one_task_cannot_start_more(in_slurm, monkeypatch, containers):
+    """Of a rule without mpi: on one node torchrun does, over two or with pyxis nothing does."""
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    assert line(Machine(gpus=8)).argv[:3] == [sys.executable, "-m", "torch.distributed.run"]
+    with pytest.raises(UserError, match="mpi: srun and tasks_per_node"):
+        line(FOUR)
+    monkeypatch.setenv("NEMOFLOW_CONTAINERS", "pyxis")
+    with pytest.raises(UserError, match="mpi: srun and tasks_per_node"):
+        line(Machine(gpus=8))
+
+
+def test_a_service_goes_beside_the_step_that_needs_it_alone(in_slurm, monkeypatch):
+    with pytest.raises(UserError, match="container sandbox beside them; set containers"):
+        line(FOUR, "nemo_rl", "rl", environments=["ns_tools"])
+    monkeypatch.setenv("NEMOFLOW_CONTAINERS", "pyxis")
+    assert line(FOUR, "nemo_rl", "rl", environments=["mcqa"]).beside is None
+    told = line(FOUR, "nemo_rl", "rl", environments=["mcqa", "ns_tools"])
+    assert told.beside.argv[:4] == ["srun", "--overlap", "--nodes=4", "--ntasks-per-node=1"]
+    assert told.beside.argv[-1] == "/go" and "--container-image=box:1" in told.beside.argv
+    assert told.env["NEMO_SKILLS_SANDBOX_PORT"] == told.beside.env["LISTEN_PORT"] == "6000"
+    assert str(told).splitlines()[0].endswith("/go &")
+
+
+def test_without_gpus_a_cluster_engine_is_refused():
+    with pytest.raises(UserError, match=r"sft: engine megatron needs GPUs.*gres.*engine: local"):
+        line(Machine())
+
+
+def test_outside_slurm_a_line_of_several_nodes_can_be_read():
+    told = str(line(FOUR))
+    assert told.startswith("MASTER_ADDR=FIRST_NODE ") and " srun --nodes=4 " in told
+
+
+def test_no_value_of_the_environment_stands_in_a_line(in_slurm, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "marker")
+    monkeypatch.setenv("NEMOFLOW_ENVIRONMENT", "HF_TOKEN")
+    for containers in ("pyxis", "apptainer", "none"):
+        monkeypatch.setenv("NEMOFLOW_CONTAINERS", containers)
+        told = line(FOUR)
+        assert "marker" not in str(told) and "marker" not in str(told.env)

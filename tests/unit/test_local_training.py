@@ -10,22 +10,16 @@ import torch
 from safetensors.torch import load_file
 
 import local_jobs
-from nemoflow import checkpoint, metrics
+from local_jobs import TASKS, run_task
+from nemoflow import checkpoint, divergence, metrics
 from nemoflow.engines.local import grpo as grpo_module
 from nemoflow.engines.local import loop
-from nemoflow.engines.local.export import export
 from nemoflow.engines.local.grpo import PolicyOptimization, grpo
 from nemoflow.engines.local.pretrain import Pretraining, pretrain
 from nemoflow.engines.local.rewards import REWARDS
 from nemoflow.engines.local.rollout import sample
-from nemoflow.engines.local.sft import FineTuning, sft
+from nemoflow.engines.local.sft import sft
 from nemoflow.errors import UserError
-
-TASKS = {
-    "pretrain": (pretrain, Pretraining),
-    "sft": (sft, FineTuning),
-    "rl": (grpo, PolicyOptimization),
-}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -35,34 +29,13 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory, tiny_tokenizer):
-    """The inputs of each task: data, a pretrained micro checkpoint and its export."""
-    folder = tmp_path_factory.mktemp("inputs")
-    blend = local_jobs.blend(folder)
-    pretrain(local_jobs.job("pretrain", folder / "init", {"blend": blend}, stop_iteration=2))
-    init = str(folder / "init/step_0000002")
-    export(
-        local_jobs.job(
-            "export", folder / "export", {"checkpoint": init, "tokenizer": str(tiny_tokenizer)}
-        )
-    )
-    return {
-        "pretrain": {"blend": blend, "init": None},
-        "sft": {"data": local_jobs.packed(folder), "init": init},
-        "rl": {
-            "prompts": local_jobs.prompts(folder),
-            "init": str(folder / "export/final"),
-        },
-    }
+    return local_jobs.inputs(tmp_path_factory.mktemp("inputs"), tiny_tokenizer)
 
 
 @pytest.fixture(autouse=True)
 def reward_by_length(monkeypatch):
     """Any reward that a random model sometimes earns: an even number of characters."""
     monkeypatch.setitem(REWARDS, "boxed_math", lambda row, text: float(len(text) % 2 == 0))
-
-
-def run_task(task, progress, inputs, **config):
-    return TASKS[task][0](local_jobs.job(task, progress, inputs[task], **config))
 
 
 def killed_at(task, progress, inputs, step):
@@ -183,7 +156,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(inputs, tmp_pat
     before = {name: p.detach().clone() for name, p in trainer.network.named_parameters()}
     for parameter in trainer.network.parameters():
         parameter.grad = torch.full_like(parameter, float("inf"))
-    with pytest.raises(loop.Diverged, match="not finite"):
+    with pytest.raises(divergence.Diverged, match="not finite"):
         trainer.optimizer.update(1.0, 1e-3)
     assert all(torch.equal(before[name], p) for name, p in trainer.network.named_parameters())
 

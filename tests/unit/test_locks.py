@@ -130,6 +130,7 @@ def test_locks_of_a_living_controller_stay(tmp_path, start):
     assert not controllers.join()
     assert len(list(left.iterdir())) == 2
     assert [line.startswith(f"process {first.pid} on ") for line in controllers.others()] == [True]
+    assert controllers.beside() == []  # it is no Snakemake
     told = controllers.collision()
     assert f"(process {first.pid} on {socket.gethostname()}: " in told and "Do not --unlock" in told
     assert "Was it killed on" not in told

@@ -122,3 +122,31 @@ def test_nothing_to_train_on(tmp_path):
         resolve([], None, 0, 1, RL, tmp_path)
     with pytest.raises(UserError, match="holdout 3 leaves none of 3 rows"):
         resolve([row(i) for i in range(3)], None, 3, 1, RL, tmp_path)
+
+
+def pair(context="2+2?", ranks=(0, 1)):
+    def answer(text, rank):
+        return {"rank": rank, "completion": [{"role": "assistant", "content": text}]}
+
+    asked = [{"role": "user", "content": context}]
+    return {"context": asked, "completions": [answer("4", ranks[0]), answer("5", ranks[1])]}
+
+
+def test_pairs_of_answers(tmp_path):
+    rows = [pair(str(n)) for n in range(8)]
+    counts = resolve(rows, None, 2, 1, {"kind": "pairs"}, tmp_path)
+    assert (counts["train"], counts["validation"]) == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        (pair() | {"context": "2+2?"}, "context must be a list"),
+        (pair() | {"completions": pair()["completions"][:1]}, "must be two objects"),
+        (pair(ranks=(1, 1)), "same rank"),
+        (pair(ranks=("a", "b")), "must be two objects"),
+    ],
+)
+def test_pairs_that_nemo_rl_would_refuse(row, text, tmp_path):
+    with pytest.raises(UserError, match=f"row 2: .*{text}"):
+        resolve([pair(), row], None, 0, 1, {"kind": "pairs"}, tmp_path)

@@ -3,6 +3,7 @@
 import fnmatch
 import json
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -214,6 +215,8 @@ def test_a_raised_version_changes_the_specs_of_its_stage_alone(config, monkeypat
     imported = {"extends": RUN, "start": "sft", "init": {"import": "a/model"}}
     config = config.with_draft("imported", imported)
     jobs = {**JOBS, "import_model": ("import_model", {"run": "imported"})}
+    jobs["image"] = ("image", {"image": "nemo"})
+    monkeypatch.chdir(Path(__file__).parents[2])  # where envs/images.yaml is
     before = digests(config, jobs)
     monkeypatch.setitem(specs.VERSIONS, stage, specs.VERSIONS[stage] + 1)
     after = digests(config, jobs)

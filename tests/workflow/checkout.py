@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 CODE = (
     "Snakefile", "rules", "config", "workflow", "profiles", "pyproject.toml", ".gitignore",
-    ".dvcignore", ".dvc/config", ".dvc/.gitignore",
+    "envs", ".dvcignore", ".dvc/config", ".dvc/.gitignore",
 )  # fmt: skip
 SMALLEST = ROOT / "tests" / "data" / "config"
 TARGET = "results/micro/eval.json"
@@ -96,6 +96,20 @@ class Checkout:
         """What DVC prints."""
         return self.run(sys.executable, "-m", "dvc", *arguments, check=True).stdout
 
+    def processes(self, word: str) -> list:
+        """The processes at work in this checkout whose command line holds a word."""
+        import psutil  # which the contract environment has not
+
+        found = []
+        for process in psutil.process_iter():
+            try:
+                line = " ".join(process.cmdline())
+                if process.cwd() == str(self.folder) and word in line:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                continue
+        return found
+
     def edit(self, path: str, before: str, after: str) -> None:
         """Replace a text that stands in a file exactly once."""
         text = (self.folder / path).read_text()
@@ -133,10 +147,14 @@ class Checkout:
 
 
 def once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that the first worker of a session makes, and all of them read."""
+    """A folder that the first worker of a session makes, and all of them read.
+
+    Sessions side by side share theirs where TESTS_SHARED names a folder.
+    """
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent
+    root = Path(os.environ.get("TESTS_SHARED", root))
     with open(root / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (root / f"{name}.done").exists():

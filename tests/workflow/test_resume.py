@@ -11,24 +11,12 @@ import pytest
 from workflow.checkout import TARGET, Checkout
 
 
-def processes(checkout: Checkout, word: str) -> list[psutil.Process]:
-    """The processes at work in a checkout whose command line holds a word."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.cwd() == str(checkout.folder) and word in " ".join(process.cmdline()):
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
-    return found
-
-
 def kill(checkout: Checkout, controller, mode: str) -> None:
     """Kill -9 the trainer alone, the controller alone, or everything."""
     if controller.poll() is not None:
         return
     if mode == "trainer":
-        for process in processes(checkout, "nemoflow.engines")[:1]:
+        for process in checkout.processes("nemoflow.engines")[:1]:
             process.kill()
     elif mode == "controller":
         controller.kill()
@@ -75,11 +63,11 @@ def test_a_second_job_waits_for_the_orphan_of_a_killed_controller(built, copy):
     controller = copy.start(*copy.snakemake("--", target))
     while not (copy.folder / "results/micro/sft/progress").glob("step_*"):
         time.sleep(0.2)
-    while not processes(copy, "nemoflow.engines.local"):
+    while not copy.processes("nemoflow.engines.local"):
         time.sleep(0.2)
     controller.kill()
     controller.wait()
-    orphan = processes(copy, "nemoflow.engines.local")[0]
+    orphan = copy.processes("nemoflow.engines.local")[0]
     done = copy.build(target)
     assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
     assert "waiting for process" in done.stdout and "sft.py" in done.stdout
@@ -91,7 +79,7 @@ def test_a_config_edited_while_jobs_wait_does_not_change_them(copy):
     copy.edit("config/micro.yaml", "end_iteration: 12}", "end_iteration: 12, peak: 5e-4}")
     target = "results/micro/rl/rlvr1/checkpoint.json"
     controller = copy.start(*copy.snakemake("--", target))
-    while not processes(copy, "scripts/sft.py"):
+    while not copy.processes("scripts/sft.py"):
         assert controller.poll() is None, (copy.folder / "output.txt").read_text()
         time.sleep(0.1)
     copy.edit("config/micro.yaml", "prompts_per_step: 4", "prompts_per_step: 8")

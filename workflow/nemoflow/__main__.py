@@ -1,11 +1,23 @@
 """Read-only questions about runs, and a writer of new ones: `python -m nemoflow --help`."""
 
 import argparse
+import json
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from nemoflow import compare, disk, fetching, inspect, lineage, planning, verify
+from nemoflow import (
+    compare,
+    disk,
+    fetching,
+    inspect,
+    lineage,
+    planning,
+    status,
+    status_page,
+    submit,
+    verify,
+)
 from nemoflow.config import Config
 from nemoflow.errors import report
 from nemoflow.revision import Revision, WorkingTree
@@ -33,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
 
     about_config(command)
     about_products(command)
+    about_jobs(command)
     add_verify(command)
     return main
 
@@ -114,6 +127,32 @@ def about_products(command: Command) -> None:
     sides.add_argument("a", help="a run, a revision of git, or REVISION:RUN")
     sides.add_argument("b", help="likewise")
     sides.add_argument("--json", action="store_true", help="as one JSON document")
+
+
+def about_jobs(command: Command) -> None:
+    """The commands that start a controller as a Slurm job, and tell what all jobs are about."""
+    sent = command(
+        "submit",
+        "plan targets, then let a Slurm job of its own build them",
+        lambda config, asked: submit.submit(
+            config, asked.target, asked.profile, asked.set, asked.dry_run
+        ),
+    )
+    sent.add_argument("target", nargs="+", help="e.g. results/super3/eval.json")
+    sent.add_argument("--profile", required=True, help="e.g. profiles/b200")
+    sent.add_argument("-n", "--dry-run", action="store_true", help="plan only; submit nothing")
+    told = command("status", "say what runs, waits, failed and why, and how far it is", tell_status)
+    told.add_argument("run", nargs="?", help="only this run; none = all that have begun")
+    told.add_argument("--json", action="store_true", help="as one JSON document")
+    told.add_argument("--watch", type=float, metavar="SECONDS", help="again and again")
+
+
+def tell_status(config: Config, asked: argparse.Namespace) -> Iterable[str]:
+    """What jobs are about."""
+    if asked.json:
+        found = status.document(status.gather(config, asked.run))
+        return [json.dumps(found, indent=1)]
+    return status_page.watched(lambda: status.gather(config, asked.run), asked.watch)
 
 
 def add_verify(command: Command) -> None:

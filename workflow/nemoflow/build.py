@@ -5,15 +5,30 @@ Every stage builds inside `Build`; training stages let `train` drive the engine.
 
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from nemoflow import checkpoint, launch, locks, manifest, metrics, provenance, specs
+from nemoflow import (
+    checkpoint,
+    divergence,
+    iterations,
+    launch,
+    locks,
+    manifest,
+    metrics,
+    provenance,
+    room,
+    running,
+    specs,
+)
 from nemoflow.attempts import Attempts
 from nemoflow.errors import UserError
 from nemoflow.files import digest, read_json, sha256_of, write_json
+from nemoflow.machine import Machine
 from nemoflow.need import need, refuse_edited
 from nemoflow.progress import say
 
@@ -98,7 +113,9 @@ class Build:
         manifest.write(self.outputs[0], self.identity, self.inputs, **facts)
 
 
-def train(build: Build, task: str, title: str, log: str, inputs: dict[str, Any]) -> dict[str, int]:
+def train(
+    build: Build, task: str, title: str, log: str, inputs: dict[str, Any], machine: Machine
+) -> dict[str, int]:
     """Train to the end, publish the last checkpoint and its curve; return its step and tokens.
 
     `progress/` beside the product holds intermediate checkpoints, metrics.jsonl and what resuming
@@ -112,10 +129,15 @@ def train(build: Build, task: str, title: str, log: str, inputs: dict[str, Any])
     if checkpoint.final(progress) or adoptable(build, progress):
         say(f"{title}: trained before for this very spec and these inputs; recorded only")
     else:
+        divergence.refuse_stopped(progress, title)
+        for line in iterations.mend(progress):
+            say(f"{title}: {line}")
+        room.check(progress, build.identity, build.options, title)
         attempts.begin(build.started)
         if newest := checkpoint.newest(progress):
             say(f"{title}: attempt {attempts.count} goes on from {newest}")
-        run_job(build, progress, log, task=task, title=title, inputs=inputs, belongs_to=belongs)
+        job = {"task": task, "title": title, "inputs": inputs, "belongs_to": belongs}
+        run_job(build, progress, log, machine, **job)
         if checkpoint.final(progress) is None:
             raise UserError(
                 f"{title}: ended without a finished checkpoint in {progress} (log: {log})"
@@ -128,17 +150,54 @@ def train(build: Build, task: str, title: str, log: str, inputs: dict[str, Any])
     return {"step": state["step"], "tokens": state["tokens"]}
 
 
-def run_job(build: Build, progress: Path, log: str, **job: Any) -> None:
+def run_job(build: Build, progress: Path, log: str, machine: Machine, **job: Any) -> None:
     """Write job.json and let the stage's engine work on it."""
     told = {
         "config": build.identity,
         "options": build.options,
         "seed": build.identity.get("seed", 0),
         "progress": str(progress),
+        "machine": asdict(machine),
     }
     write_json(progress / "job.json", {**told, **job})
-    argv = launch.command(build.identity["engine"], progress / "job.json")
-    launch.run(argv, Path(log), [build.lock])
+    line = launch.line(build.identity, job["task"], progress / "job.json", machine)
+    running.run(line, Path(log), [build.lock])
+
+
+def score(
+    build: Build, folder: Path, log: str, model: str, prompts: str | None, machine: Machine
+) -> dict[str, Any]:
+    """Let the harness write its samples into `folder`; the score {metric, value, stderr, n}."""
+    items = f"{bytes_of(prompts)}/validation.jsonl" if prompts else None
+    told = {
+        "model": bytes_of(model),
+        "items": items,
+        "output": str(folder),
+        "machine": asdict(machine),
+    }
+    write_json(folder / "job.json", {**build.identity, **told})
+    line = launch.line(build.identity, "eval_task", folder / "job.json", machine)
+    running.run(line, Path(log), [build.lock], shown=False)
+    (folder / "job.json").unlink()
+    found = read_json(folder / "score.json")
+    (folder / "score.json").unlink()
+    return found
+
+
+def heavy(stage: Callable[..., None]) -> Callable[..., None]:
+    """A stage that starts an engine; called with `dry_run`, it only prints the command."""
+
+    @wraps(stage)
+    def work(*given: Any, dry_run: bool = False, **named: Any) -> None:
+        if not dry_run:
+            return stage(*given, **named)
+        told = specs.read(named["spec"], stage.__name__)
+        payload = manifest.payload(named.get("checkpoint" if "curve" in named else "output"))
+        folder = "progress" if "curve" in named else f".{payload.name}.new"
+        job = payload.with_name(folder) / "job.json"
+        return print(launch.line(told.identity, told.stage, job, named["machine"]))
+
+    return work
 
 
 def open_progress(progress: Path, belongs: str, title: str) -> None:
@@ -160,9 +219,13 @@ def publish(build: Build, progress: Path) -> None:
         return
     for output in build.outputs:
         manifest.last(output).unlink(missing_ok=True)
+    step = checkpoint.step_of(final)
+    for folder in checkpoint.set_aside(progress, build.payload, build.options, step):
+        told = {"steps": sorted(map(checkpoint.step_of, folder.iterdir()))}
+        manifest.write(f"{folder}.json", build.identity, build.inputs, **told)
     write_json(progress / "published.json", {"md5": folder_md5(final)})
     checkpoint.publish(progress, build.payload)
-    checkpoint.prune(progress, 1)
+    checkpoint.prune(progress, {"keep": 1})
 
 
 def folder_md5(folder: Path) -> str:
@@ -183,3 +246,8 @@ def adoptable(build: Build, progress: Path) -> bool:
     (progress / "final.json").unlink(missing_ok=True)
     say(f"{build.payload}: not what was published here; trained again")
     return False
+
+
+def bytes_of(manifest_path: str) -> str:
+    """The folder of bytes beside a manifest."""
+    return str(manifest.payload(manifest_path))

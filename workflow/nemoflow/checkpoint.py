@@ -1,28 +1,41 @@
-"""Checkpoints on disk: complete or absent, the newest few kept, the last one published.
+"""Checkpoints on disk: complete or absent, kept by rule, the last one published.
 
-`progress/` holds step_NNNNNNN/ folders. One appears by rename after its files are on disk, so a
-folder of that name is complete whenever the process was killed. Knows no training framework.
+`progress/` holds step_NNNNNNN/ folders of the local engine, megatron/iter_NNNNNNN/ of
+Megatron-Bridge, or nemo_rl/step_N/ of NeMo-RL. Each of the last two frameworks writes in its own
+way; at the end its engine leaves step_NNNNNNN/ too. Knows no training framework.
 """
 
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from nemoflow import iterations
 from nemoflow.errors import UserError
 from nemoflow.files import read_json, write_json
 
 STEP_NAME = re.compile(r"step_(\d{7})")
+RL_NAME = re.compile(r"step_(\d+)")  # written as tmp_step_N and renamed (NeMo-RL, checkpoint.py)
+KEPT = ("window", "milestones")  # folders beside a checkpoint, of those before it
 
 
 def steps(progress: str | Path) -> list[Path]:
-    """The complete checkpoints in `progress`, oldest first."""
+    """The complete checkpoints in `progress`, of whichever engine, oldest first."""
     progress = Path(progress)
-    if not progress.is_dir():
-        return []
-    return sorted(path for path in progress.iterdir() if STEP_NAME.fullmatch(path.name))
+    found = [
+        *(path for path in entries(progress) if STEP_NAME.fullmatch(path.name)),
+        *(path for path in entries(progress / iterations.FOLDER) if iterations.whole(path)),
+        *(path for path in entries(progress / "nemo_rl") if RL_NAME.fullmatch(path.name)),
+    ]
+    return sorted(found, key=lambda path: (step_of(path), path.name))
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder that need not be there."""
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def newest(progress: str | Path) -> Path | None:
@@ -32,7 +45,7 @@ def newest(progress: str | Path) -> Path | None:
 
 def step_of(checkpoint: str | Path) -> int:
     """The step that a checkpoint folder's name tells."""
-    return int(STEP_NAME.fullmatch(Path(checkpoint).name)[1])
+    return int(Path(checkpoint).name.rpartition("_")[2])
 
 
 @contextmanager
@@ -52,12 +65,86 @@ def writing(progress: str | Path, step: int) -> Iterator[Path]:
     sync(target.parent)
 
 
-def prune(progress: str | Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what killed processes left half-made."""
-    for path in steps(progress)[: -max(keep, 1)]:
-        remove(path)
-    for path in Path(progress).glob(".step_*.tmp"):
-        shutil.rmtree(path)
+def kept(found: Iterable[int], options: Mapping[str, Any], stop: int | None = None) -> set[int]:
+    """Those of the steps `found` that stay: the newest few, milestones, and the window.
+
+    `options`: keep, and where set milestones (iterations between two) and window {iterations,
+    every}, which ends at `stop`, the last step of the training; None knows of no end.
+    """
+    found = sorted(found)
+    stay = set(found[-max(options["keep"], 1) :])
+    return stay | set(among(found, "milestones", options, stop)).union(
+        among(found, "window", options, stop)
+    )
+
+
+def among(
+    found: Iterable[int], kind: str, options: Mapping[str, Any], stop: int | None
+) -> list[int]:
+    """Those of the steps `found` that are of one of the kinds of KEPT."""
+    asked = options.get(kind)
+    if not asked:
+        return []
+    if kind == "milestones":
+        return [step for step in found if step % asked == 0]
+    first = stop - asked["iterations"] if stop else None
+    return [step for step in found if first and first < step < stop and step % asked["every"] == 0]
+
+
+def prune(progress: str | Path, options: Mapping[str, Any], stop: int | None = None) -> None:
+    """Remove the checkpoints that no rule of `kept` keeps, and what killed processes left behind.
+
+    Never removes the newest complete one, nor one of Megatron's that is still being written.
+    """
+    found = steps(progress)
+    stay = kept(map(step_of, found), options, stop)
+    for path in found[:-1]:
+        if step_of(path) not in stay:
+            remove(path)
+    for pattern in (".step_*.tmp", f"{iterations.FOLDER}/.iter_*.gone.tmp"):
+        for path in Path(progress).glob(pattern):
+            shutil.rmtree(path)
+
+
+def settle(progress: str | Path, step: int, state: Mapping[str, Any]) -> None:
+    """Make Megatron's checkpoint of `step` a finished job's result: a folder that Megatron loads.
+
+    `state` {task, step, tokens, model} goes into its state.json. Killed at any moment, it can
+    simply be called again.
+    """
+    progress = Path(progress)
+    iterations.rescue(progress)
+    if not (progress / f"step_{step:07d}").exists():
+        source = progress / iterations.FOLDER / f"iter_{step:07d}"
+        with writing(progress, step) as folder:
+            iterations.track(folder, source)
+            write_json(folder / "state.json", state)
+            source.rename(folder / source.name)
+    finish(progress, step)
+
+
+def set_aside(
+    progress: str | Path, target: Path, options: Mapping[str, Any], stop: int | None
+) -> list[Path]:
+    """Move window and milestones out of `progress` to beside `target`; the folders they are in.
+
+    They replace those of a former build. Killed at any moment, it can simply be called again.
+    """
+    progress, told = Path(progress), Path(progress) / "kept.json"
+    folders = {kind: target.with_name(kind) for kind in KEPT}
+    if not told.exists():
+        for folder in folders.values():
+            folder.with_suffix(".json").unlink(missing_ok=True)
+            remove(folder)
+        write_json(told, KEPT)
+    for kind, folder in folders.items():
+        chosen = among(map(step_of, steps(progress)), kind, options, stop)
+        for path in steps(progress):
+            if step_of(path) in chosen:
+                folder.mkdir(exist_ok=True)
+                remove(folder / path.name)
+                path.rename(folder / path.name)
+    return [folder for folder in folders.values() if folder.exists()]
 
 
 def finish(progress: str | Path, step: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from nemoflow import graph, imports, world
+from nemoflow import forecast, graph, imports, preflight, profile
 from nemoflow.config import Config, layers
 from nemoflow.config.base import NAME, plain
 from nemoflow.config.checks import difference
@@ -173,15 +173,44 @@ def first_change(config: Config, name: str) -> str | None:
     return "eval"
 
 
-def check(config: Config, names: list[str], profile: str | None) -> Iterator[str]:
-    """Say that runs are sound, or raise what is wrong with the first that is not."""
+def check(config: Config, names: list[str], folder: str | None) -> Iterator[str]:
+    """Say that runs are sound, and with a profile what their GPU jobs take, or what is wrong.
+
+    Raises:
+        UserError: the first run that is not sound; with a profile everything that does not fit.
+    """
+    profile = checked_profile(folder) if folder else None
+    wrong: list[str] = []
     for name in names:
         run = config.run(name)
-        sizes = world.check(config, name, run, Path(profile)) if profile else []
-        yield from sizes
+        if profile is not None:
+            yield from forecast_of(config, name, profile, wrong)
         gaps = f"; {len(run.gaps)} gaps of the recipe are stated in it" if run.gaps else ""
         stages = graph.stages(Runs(config), name)
         if origin := graph.importer(Runs(config), name):
             imports.check_early(config, origin, Path(f"results/{origin}/init.json"))
             stages = [f"{config.run(origin).init.import_} (imported)", *stages]
-        yield f"{name}: {' → '.join(stages)}: sound{gaps}"
+        if not wrong:
+            yield f"{name}: {' → '.join(stages)}: sound{gaps}"
+    preflight.refuse(wrong)
+
+
+def checked_profile(folder: str) -> profile.Profile:
+    """A profile without mistakes of its own."""
+    found = profile.Profile(folder)
+    preflight.refuse(found.problems(profile.rules(Path("rules"))))
+    return found
+
+
+def forecast_of(
+    config: Config, name: str, machine: profile.Profile, wrong: list[str]
+) -> Iterator[str]:
+    """The table of a run's GPU jobs; adds to `wrong` what does not fit."""
+    jobs = preflight.jobs(config, name, machine)
+    if not jobs:
+        return
+    found = preflight.problems(config, jobs)
+    made = forecast.rows(config, jobs, found)
+    yield from forecast.table(made, machine)
+    yield from forecast.shortfalls(made, machine)
+    wrong += [told for title in found for told in found[title]]

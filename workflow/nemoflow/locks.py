@@ -60,6 +60,22 @@ def product(manifest: str | Path) -> Iterator[int]:
         yield file.fileno()
 
 
+def holder(lock: Path) -> str | None:
+    """Who holds a lock file, as written in it; None where nobody on this host does.
+
+    It is tried as a shared lock for a moment: `soon_taken` tries again.
+    """
+    try:
+        with open(lock, encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read() or "a process"
+    except OSError:  # none, or somebody else's
+        return None
+    return None
+
+
 @contextmanager
 def all_free(locks: Iterable[Path]) -> Iterator[bool]:
     """Hold lock files that nobody holds; yields False, holding none, when somebody has one."""
@@ -129,10 +145,22 @@ class Controllers:
         self.file.seek(0)
         return [line for line in self.file.read().splitlines() if line]
 
+    def forget(self, holder: str) -> None:
+        """Take a controller off the list that is known to be dead: the beginning of its line."""
+        lines = [line for line in self.listed() if not line.startswith(holder)]
+        self.file.truncate(0)
+        self.file.write("\n".join(["", *lines]))
+        self.file.flush()
+
     def others(self) -> list[str]:
         """The lines of other controllers that live; those on other hosts may."""
         mine = f"process {os.getpid()} on {socket.gethostname()}: "
         return [line for line in self.listed() if not line.startswith(mine) and may_live(line)]
+
+    def beside(self) -> list[int]:
+        """The process numbers of other controllers that live on this host."""
+        local = [line for line in self.others() if is_local(line) and is_snakemake(line)]
+        return [int(re.match(r"process (\d+) ", line)[1]) for line in local]
 
     def collision(self) -> str:
         """Why a second controller cannot have the same products, and what to do."""
@@ -168,3 +196,17 @@ def may_live(holder: str) -> bool:
     except PermissionError:  # somebody else's
         return True
     return True
+
+
+def is_snakemake(holder: str) -> bool:
+    """Whether the process of a line of `whoami`, if it is of this host, is Snakemake still.
+
+    The kernel gives the number of a dead process to another one day.
+    """
+    found = re.match(r"process (\d+) ", holder)
+    if not found or not is_local(holder):
+        return True
+    try:
+        return b"snakemake" in Path(f"/proc/{found[1]}/cmdline").read_bytes()
+    except OSError:
+        return Path("/proc").exists() is False

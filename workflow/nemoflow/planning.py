@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemoflow import manifest, provenance, specs
+from nemoflow import forecast, manifest, provenance, specs
 from nemoflow.config import Config
 from nemoflow.config.checks import difference
 from nemoflow.errors import UserError
@@ -125,6 +125,7 @@ def plan(config: Config, targets: list[str], profile: str, overrides: str | None
     if fresh:
         counts = ", ".join(f"{count} {rule}" for rule, count in fresh.items())
         yield f"not built yet: {counts}"
+    yield from forecast.costs(config, [(job.rule, job.wildcards) for job in jobs], profile)
     seconds = sum(before.get("built", {}).get("seconds", 0) for _, before in known)
     yield f"{len(jobs)} jobs" + (
         f"; those built before took {seconds:.0f} s in all" if seconds else ""

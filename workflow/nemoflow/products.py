@@ -14,6 +14,7 @@ from nemoflow.revision import Tree, WorkingTree
 
 # Where the rules put what they make; a test compares it with rules/.
 PATHS = {
+    "image": "results/images/{image}.json",
     "tokenizer": "results/data/tokenizers/{tokenizer}.json",
     "plan": "results/data/plans/{corpus}.json",
     "corpus": "results/data/tokens/{tokenizer}/{corpus}.json",

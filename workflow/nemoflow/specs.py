@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemoflow import graph
+from nemoflow import graph, images
 from nemoflow.config import Config
 from nemoflow.config.base import plain
 from nemoflow.config.load import Runs
@@ -20,6 +20,7 @@ from nemoflow.files import digest, read_json, write_json
 # Raise a stage's number when a change of code alters what it makes; tests/rules holds the digest
 # of each stage's product and fails until that is done.
 VERSIONS = {
+    "image": 1,
     "tokenizer": 2,
     "plan": 1,
     "tokens": 1,
@@ -97,6 +98,12 @@ def of(config: Config, stage: str, wildcards: dict[str, str]) -> Spec:
         identity={"stage": stage, "version": VERSIONS[stage], **identity},
         options=options,
     )
+
+
+def image(config: Config, image: str) -> tuple[dict, dict]:
+    """What is fetched; the cached file's name follows from the same two."""
+    told = plain(images.named(image))
+    return {key: told[key] for key in images.FETCHED & set(told)}, {}
 
 
 def tokenizer(config: Config, tokenizer: str) -> tuple[dict, dict]:
@@ -204,7 +211,7 @@ def sft(config: Config, run: str) -> tuple[dict, dict]:
 def resolve(config: Config, prompts: str) -> tuple[dict, dict]:
     """Shared: the rows and how they are split."""
     model = config.data("prompts", prompts)
-    return plain(model, "about", "gaps"), {}
+    return plain(model, "about", "gaps", "expected"), {}
 
 
 def rl(config: Config, run: str, step: str) -> tuple[dict, dict]:
@@ -246,7 +253,7 @@ def report(config: Config, run: str) -> tuple[dict, dict]:
 SPECS = {
     function.__name__: function
     for function in (
-        tokenizer, plan, tokens, corpus, blend, import_model, pretrain, render, pack, sft, resolve,
-        rl, export, eval_task, eval, report,
+        image, tokenizer, plan, tokens, corpus, blend, import_model, pretrain, render, pack, sft,
+        resolve, rl, export, eval_task, eval, report,
     )
 }  # fmt: skip

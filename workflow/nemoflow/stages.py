@@ -8,21 +8,29 @@ import shutil
 from pathlib import Path
 
 from nemoflow import blend as blends
-from nemoflow import chat, imports, launch, manifest, packing, sealing
+from nemoflow import chat, images, imports, manifest, packing, sealing, site
 from nemoflow import corpus as corpora
 from nemoflow import plan as plans
 from nemoflow import prompts as rl_rows
 from nemoflow import report as page
 from nemoflow import tokenizer as tokenizers
 from nemoflow import tokens as tokenizing
-from nemoflow.build import Build, run_job, say, train
+from nemoflow.build import Build, bytes_of, heavy, run_job, say, score, train
 from nemoflow.dvc_yaml import write_dvc_yaml
 from nemoflow.errors import UserError
-from nemoflow.files import read_json, write_json, write_whole
+from nemoflow.files import write_json, write_whole
+from nemoflow.machine import SMALLEST, Machine
 from nemoflow.need import need_if_had
 from nemoflow.products import scores_behind
 from nemoflow.rows import RowCount
 from nemoflow.scores import gather
+
+
+def image(spec: str, output: str) -> None:
+    """Bring a container image into the site's folder of images."""
+    with Build("image", spec, [], [output]) as build:
+        images.fetch(Path(output).stem, site.load())
+        build.finish()
 
 
 def tokenizer(spec: str, sources: str, output: str) -> None:
@@ -104,6 +112,7 @@ def import_model(spec: str, output: str) -> None:
         build.finish(model=facts)
 
 
+@heavy
 def pretrain(
     spec: str,
     blend: str,
@@ -112,6 +121,7 @@ def pretrain(
     checkpoint: str,
     curve: str,
     log: str,
+    machine: Machine = SMALLEST,
 ) -> None:
     """Train one phase on its blend, from the phase before it."""
     before = [init] if init else []
@@ -120,7 +130,7 @@ def pretrain(
         blends.check_blend(blend)
         inputs = {"blend": blend, "init": bytes_of(init) if init else None}
         title = f"pretrain.{Path(checkpoint).parent.name}"
-        build.finish(**train(build, "pretrain", title, log, inputs))
+        build.finish(**train(build, "pretrain", title, log, inputs, machine))
 
 
 def render(spec: str, sources: str, tokenizer: str, output: str) -> None:
@@ -160,12 +170,21 @@ def pack(spec: str, rendered: list[str], output: str) -> None:
         build.finish(**facts)
 
 
-def sft(spec: str, init: str, data: str, checkpoint: str, curve: str, log: str) -> None:
+@heavy
+def sft(
+    spec: str,
+    init: str,
+    data: str,
+    checkpoint: str,
+    curve: str,
+    log: str,
+    machine: Machine = SMALLEST,
+) -> None:
     """Fine-tune the last pretrained model on packed conversations."""
     with Build("sft", spec, [init, data], [checkpoint, curve]) as build:
         build.need(init, data)
         inputs = {"init": bytes_of(init), "data": bytes_of(data)}
-        build.finish(**train(build, "sft", "sft", log, inputs))
+        build.finish(**train(build, "sft", "sft", log, inputs, machine))
 
 
 def resolve(spec: str, sources: str, output: str) -> None:
@@ -187,47 +206,54 @@ def resolve(spec: str, sources: str, output: str) -> None:
         build.finish(source_files=read, **facts)
 
 
-def rl(spec: str, init: str, prompts: str, checkpoint: str, curve: str, log: str) -> None:
+@heavy
+def rl(
+    spec: str,
+    init: str,
+    prompts: str,
+    checkpoint: str,
+    curve: str,
+    log: str,
+    machine: Machine = SMALLEST,
+) -> None:
     """Train one step on its prompts, from the export of the stage before it."""
     with Build("rl", spec, [init, prompts], [checkpoint, curve]) as build:
         build.need(init, prompts)
         inputs = {"init": bytes_of(init), "prompts": bytes_of(prompts)}
         title = f"rl.{Path(checkpoint).parent.name}"
-        build.finish(**train(build, "rl", title, log, inputs))
+        build.finish(**train(build, "rl", title, log, inputs, machine))
 
 
-def export(spec: str, checkpoint: str, tokenizer: str, output: str, log: str) -> None:
+@heavy
+def export(
+    spec: str, checkpoint: str, tokenizer: str, output: str, log: str, machine: Machine = SMALLEST
+) -> None:
     """Write a stage's checkpoint in Hugging Face format."""
     with Build("export", spec, [checkpoint, tokenizer], [output]) as build:
         content, _ = build.need(checkpoint, tokenizer)
         folder = build.fresh_payload()
         inputs = {"checkpoint": bytes_of(checkpoint), "tokenizer": bytes_of(tokenizer)}
         config = {**build.identity, "model": content["identity"]["model"]}
-        run_job(build, folder, log, task="export", title="export", inputs=inputs, config=config)
+        job = {"task": "export", "title": "export", "inputs": inputs, "config": config}
+        run_job(build, folder, log, machine, **job)
         build.replace_payload(folder / "final")
         shutil.rmtree(folder)
         build.finish()
 
 
-def eval_task(spec: str, model: str, prompts: str | None, output: str, log: str) -> None:
+@heavy
+def eval_task(
+    spec: str, model: str, prompts: str | None, output: str, log: str, machine: Machine = SMALLEST
+) -> None:
     """Score an exported model on one task."""
     given = [model, prompts] if prompts else [model]
     with Build("eval_task", spec, given, [output]) as build:
         build.need(*given)
         folder = build.fresh_payload()
-        items = f"{bytes_of(prompts)}/validation.jsonl" if prompts else None
-        job = folder / "job.json"
-        write_json(
-            job,
-            {**build.identity, "model": bytes_of(model), "items": items, "output": str(folder)},
-        )
-        launch.run(launch.harness(job), Path(log), [build.lock], shown=False)
-        job.unlink()
-        score = read_json(folder / "score.json")
-        (folder / "score.json").unlink()
+        found = score(build, folder, log, model, prompts, machine)
         build.replace_payload(folder)
-        build.finish(**score)
-        say(f"{output}: {score['metric']} {score['value']:.3f} on {score['n']} items")
+        build.finish(**found)
+        say(f"{output}: {found['metric']} {found['value']:.3f} on {found['n']} items")
 
 
 def eval(spec: str, run: str, models: list[str], scores: list[str], output: str) -> None:
@@ -269,8 +295,3 @@ def publish(run: str, eval: str, output: str) -> None:
     write_dvc_yaml()
     sealing.mark(output, contents)
     say(sealing.next_step(run, sent, contents))
-
-
-def bytes_of(manifest_path: str) -> str:
-    """The folder of bytes beside a manifest."""
-    return str(manifest.payload(manifest_path))

@@ -2,7 +2,8 @@
 
 An iteration's folder of the format torch_dist: `.metadata`, a pickle that says in which file and
 where each piece of each tensor lies (torch.distributed.checkpoint.metadata); the pieces,
-`__RANK_N.distcp`; `metadata.json`, which names the format; `common.pt`, what all ranks share.
+`__RANK_N.distcp`; `metadata.json`, which names the format; `common.pt`, what all ranks share, or
+in its place a `common_state` among the pieces (megatron-core from 0.19 on).
 """
 
 import pickle
@@ -21,7 +22,9 @@ from nemoflow.shards import Tensor, cut_short, some
 
 TRACKER = "latest_checkpointed_iteration.txt"
 ITERATION = re.compile(r"iter_(\d{7})")
-PARTS = (".metadata", "metadata.json", "common.pt")
+ITERATION_GLOB = "iter_[0-9]*"
+PARTS = (".metadata", "metadata.json")
+COMMON = "common.pt"
 # Keys of run_config.yaml's model, or of its older releases, and of the model section.
 NAMES = {
     "vocab_size": "vocab_size",
@@ -73,10 +76,14 @@ class Unpickler(pickle.Unpickler):
 
 @dataclass(frozen=True)
 class Contents:
-    """What `.metadata` tells: the tensors, and the bytes that each file has at least."""
+    """What `.metadata` tells: the tensors, and the bytes that each file has at least.
+
+    `common` says that what all ranks share is among the pieces.
+    """
 
     tensors: dict[str, Tensor]
     files: dict[str, int]
+    common: bool
 
 
 def read_metadata(path: Path) -> Contents:
@@ -102,7 +109,8 @@ def read_metadata(path: Path) -> Contents:
         raise UserError(
             f"{path}: not readable as torch.distributed writes it ({error}); copy it again"
         ) from None
-    return Contents(tensors, files)
+    common = any(name.startswith("common_state/") for name in told["state_dict_metadata"])
+    return Contents(tensors, files, common)
 
 
 def tensor_of(state: dict[str, Any]) -> Tensor:
@@ -146,6 +154,8 @@ def check(folder: Path) -> Contents:
             f"{folder / 'metadata.json'}: format {backend}; convert it to torch_dist first"
         )
     contents = read_metadata(folder / ".metadata")
+    if not contents.common and not (folder / COMMON).exists():
+        raise UserError(f"{folder}: no Megatron checkpoint without {COMMON}")
     if missing := sorted(name for name in contents.files if not (folder / name).is_file()):
         raise UserError(f"{folder}: {len(missing)} files of .metadata are missing: {some(missing)}")
     for name, expected in contents.files.items():
@@ -162,8 +172,8 @@ def backend_of(folder: Path) -> str:
         raise UserError(f"{folder / 'metadata.json'}: names no sharded_backend") from None
 
 
-def model_config(folder: Path) -> dict[str, Any]:
-    """The model of run_config.yaml; empty where Megatron-Bridge did not write one.
+def run_config(folder: Path) -> dict[str, Any]:
+    """The sections of run_config.yaml; empty where Megatron-Bridge did not write one.
 
     Raises:
         UserError: it is no YAML.
@@ -175,7 +185,12 @@ def model_config(folder: Path) -> dict[str, Any]:
         found = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as YAML: {error}") from None
-    model = found.get("model") if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def model_config(folder: Path) -> dict[str, Any]:
+    """The model of run_config.yaml; empty where there is none."""
+    model = run_config(folder).get("model")
     return model if isinstance(model, dict) else {}
 
 

@@ -1,100 +1,249 @@
-"""Whether a run's parallel sizes fit the nodes that a profile gives to each stage."""
+"""Whether a job of the cluster's engines fits the nodes and GPUs that a profile gives to it.
+
+What a run's own numbers must fulfil, whatever the machine, `config.checks` has refused before.
+"""
 
 from collections.abc import Iterator
-from pathlib import Path
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import Any
 
-from nemoflow import graph
-from nemoflow.config import Config, yaml12
-from nemoflow.config.load import Runs
+from nemoflow import cost
 from nemoflow.config.run import Run
-from nemoflow.errors import UserError
+from nemoflow.config.training import Parallel
+from nemoflow.machine import Machine
+from nemoflow.profile import Hardware
 
-GPUS = {"b200": {"fp32", "bf16", "fp8", "nvfp4"}, "h100": {"fp32", "bf16", "fp8"}}
-
-
-def resources(profile: Path, rule: str, wildcards: dict[str, str]) -> dict[str, Any]:
-    """What a profile gives to a job of a rule; expressions evaluated as Snakemake does."""
-    path = profile / "config.yaml"
-    if not path.exists():
-        raise UserError(f"{profile}: no config.yaml there; profiles: profiles/local, b200, h100")
-    values, _ = yaml12.read(path)
-    given = {**values.get("default-resources", {}), **values.get("set-resources", {}).get(rule, {})}
-    evaluated = {}
-    for key, value in given.items():
-        if isinstance(value, str) and "wildcards." in value:
-            value = evaluated_for(value, wildcards, f"{path}: set-resources.{rule}.{key}")
-        evaluated[key] = value
-    return evaluated
+WORDS = {"tensor": "TP", "pipeline": "PP", "context": "CP", "expert": "EP", "expert_tensor": "ETP"}
 
 
-def evaluated_for(expression: str, wildcards: dict[str, str], where: str) -> Any:
-    """A profile's expression for one job.
+@dataclass(frozen=True)
+class Problem:
+    """What does not fit: a dotted key of the run, and what is wrong and to be done."""
 
-    Raises:
-        UserError: it is no expression, or names something else than the job's wildcards.
-    """
-    try:
-        return eval(expression, {"__builtins__": {}}, {"wildcards": SimpleNamespace(**wildcards)})
-    except (SyntaxError, NameError, AttributeError, TypeError) as error:
-        known = ", ".join(f"wildcards.{name}" for name in wildcards)
-        raise UserError(f"{where}: {expression!r}: {error}; known here: {known}") from None
+    key: str
+    text: str
 
 
-def gpus(given: dict[str, Any]) -> int:
-    """GPUs that train: nodes × GPUs per node, without those that generate or judge."""
-    per_node = str(given.get("gres", "gpu:0")).rsplit(":", 1)[-1]
-    aside = given.get("generate_nodes", 0) + given.get("environment_nodes", 0)
-    return (given.get("nodes", 1) - aside) * int(per_node)
+@dataclass(frozen=True)
+class Stage:
+    """A training stage of a run with the machine that its job gets."""
+
+    name: str  # pretrain.phase1, sft, rl.swe1
+    run: Run
+    machine: Machine
+    hardware: Hardware | None
+
+    @property
+    def section(self) -> str:
+        """pretrain, sft or rl."""
+        return self.name.partition(".")[0]
+
+    @property
+    def key(self) -> str:
+        """The stage's place in the run."""
+        section, _, part = self.name.partition(".")
+        return {"pretrain": f"pretrain.phases.{part}", "rl": f"rl.steps.{part}"}.get(section, "sft")
+
+    @property
+    def settings(self) -> Any:
+        """The run's section."""
+        return getattr(self.run, self.section)
+
+    @property
+    def entry(self) -> Any:
+        """The phase, the section of SFT, or the step."""
+        entries = {"pretrain": "phases", "rl": "steps"}.get(self.section)
+        if entries is None:
+            return self.settings
+        return getattr(self.settings, entries)[self.name.partition(".")[2]]
+
+    @property
+    def replicas(self) -> int:
+        """Data-parallel ranks; 0 where the world is no multiple of the model."""
+        size = model_size(self.entry.parallel)
+        return 0 if self.machine.world % size else self.machine.world // size
 
 
-def check(config: Config, name: str, run: Run, profile: Path) -> Iterator[str]:
-    """One line per GPU stage: its world and how it is cut.
-
-    Raises:
-        UserError: the world is no multiple of the model's, the batch of the data-parallel size, or
-            the GPUs lack a precision.
-    """
-    for stage in graph.stages(Runs(config), name):
-        section, _, part = stage.partition(".")
-        settings = getattr(run, section)
-        if settings.engine == "local":
-            continue
-        key = {"pretrain": "phase", "rl": "step"}.get(section)
-        given = resources(profile, section, {"run": name, **({key: part} if key else {})})
-        entry = settings if section == "sft" else graph.entry(run, stage)
-        yield f"{stage}: " + fits(config, name, stage, entry, gpus(given))
-        known = GPUS.get(profile.name)
-        if known and settings.precision not in known:
-            place = config.place("runs", name, section, "precision")
-            raise UserError(
-                f"{place}: {section}.precision: {profile.name} GPUs have no {settings.precision};"
-                f" set {section}.precision to one of {', '.join(sorted(known))}"
-            )
+def model_size(cut: Parallel) -> int:
+    """GPUs that hold one copy of the model's dense layers."""
+    return cut.tensor * cut.pipeline * cut.context
 
 
-def fits(config: Config, name: str, stage: str, entry: Any, world: int) -> str:
-    """How a stage's world is cut, in words."""
-    cut, section = entry.parallel, stage.partition(".")[0]
-    model = cut.tensor * cut.pipeline * cut.context
-    experts = cut.expert * cut.expert_tensor * cut.pipeline
-    place = config.place("runs", name, *stage.split("."), "parallel")
-    if not world:
-        raise UserError(f"{place}: {stage}: the profile gives rule {section} no GPUs (gres)")
-    for size, word in ((model, "tensor × pipeline × context"), (experts, "expert × pipeline")):
-        if world % size:
-            raise UserError(
-                f"{place}: {stage}: {word} = {size} does not divide the profile's {world} GPUs;"
-                f" change the parallel sizes, or nodes of rule {section} in the profile"
-            )
-    data = world // model
-    if (batch := getattr(entry, "batch", None)) and batch.global_size % (batch.micro * data):
-        raise UserError(
-            f"{place}: {stage}: batch.global {batch.global_size} is no multiple of micro"
-            f" {batch.micro} × {data} data-parallel ranks ({world} GPUs / {model})"
+def expert_size(cut: Parallel) -> int:
+    """GPUs that hold one copy of its experts."""
+    return cut.expert * cut.expert_tensor * cut.pipeline
+
+
+def cut_of(stage: Stage) -> str:
+    """How a stage is cut, in the field's abbreviations: TP4 EP8 DP192."""
+    sizes = [(WORDS[name], value) for name, value in stage.entry.parallel if name in WORDS]
+    told = " ".join(f"{word}{value}" for word, value in sizes if value > 1)
+    return f"{told} DP{stage.replicas or '?'}".strip()
+
+
+def problems(stage: Stage) -> Iterator[Problem]:
+    """Everything about a stage that does not fit its machine."""
+    if not stage.machine.gpus:
+        text = f"the profile gives rule {stage.section} no GPUs; set gres: gpu:8 there"
+        yield Problem(f"{stage.key}.parallel", text)
+        return
+    yield from precision(stage)
+    yield from sizes(stage)
+    if stage.replicas:
+        yield from batch(stage)
+        yield from memory(stage)
+    yield from schedule(stage)
+    if stage.section == "rl":
+        yield from generation(stage)
+        yield from judges(stage)
+
+
+def precision(stage: Stage) -> Iterator[Problem]:
+    """The GPUs have the stage's precision."""
+    known, asked = stage.hardware and stage.hardware.peak_tflops, stage.settings.precision
+    if known and asked not in known:
+        yield Problem(
+            f"{stage.section}.precision",
+            f"{stage.hardware.gpu} GPUs have no {asked};"
+            f" set {stage.section}.precision to one of {', '.join(sorted({*known} - {'fp32'}))}",
         )
-    return (
-        f"{world} GPUs = {data} data-parallel × {model} (tensor {cut.tensor}, pipeline"
-        f" {cut.pipeline}, context {cut.context}), experts over {experts}"
+
+
+def sizes(stage: Stage) -> Iterator[Problem]:
+    """The parallel sizes cut the GPUs that train into equal parts."""
+    cut, machine = stage.entry.parallel, stage.machine
+    gpus = f"{machine.world} GPUs that train ({machine.train_nodes} × {machine.gpus})"
+    for size, word in (
+        (model_size(cut), "tensor × pipeline × context"),
+        (expert_size(cut), "expert × expert_tensor × pipeline"),
+    ):
+        if machine.world % size:
+            yield Problem(
+                f"{stage.key}.parallel",
+                f"{word} = {size} does not divide the {gpus}; change these sizes, or nodes of rule"
+                f" {stage.section} in the profile",
+            )
+    if cut.dispatcher == "flex" and cut.expert * cut.tensor == 1:
+        # megatron/core/transformer/moe/token_dispatcher.py, MoEFlexTokenDispatcher
+        text = "flex (DeepEP) needs expert × tensor > 1; set alltoall, or cut the experts"
+        yield Problem(f"{stage.key}.parallel.dispatcher", text)
+
+
+def batch(stage: Stage) -> Iterator[Problem]:
+    """Every data-parallel rank gets the same number of sequences."""
+    ranks, entry = stage.replicas, stage.entry
+    told = (
+        f"{ranks} data-parallel ranks ({stage.machine.world} GPUs / {model_size(entry.parallel)})"
     )
+    if stage.section == "rl":
+        rollouts = entry.prompts_per_step * entry.generations_per_prompt // entry.minibatches
+        if rollouts % ranks:
+            yield Problem(
+                f"{stage.key}.prompts_per_step",
+                f"an update's {rollouts} rollouts (prompts_per_step × generations_per_prompt /"
+                f" minibatches) are no multiple of {told}; change them, or nodes in the profile",
+            )
+        return
+    sequences, micro = entry.batch.global_size, entry.batch.micro
+    if sequences % (micro * ranks):
+        yield Problem(
+            f"{stage.key}.batch.global",
+            f"{sequences} is no multiple of micro {micro} × {told}; change it, or nodes in the"
+            " profile",
+        )
+
+
+def memory(stage: Stage) -> Iterator[Problem]:
+    """Weights, gradients and optimizer state fit into the GPUs."""
+    if stage.hardware is None:
+        return
+    need, limit = bytes_per_gpu(stage), stage.hardware.memory_gb * 1e9
+    if need > limit:
+        yield Problem(
+            f"{stage.key}.parallel.expert",
+            f"weights, gradients and optimizer state are {need / 1e9:.0f} GB per GPU, and"
+            f" {stage.hardware.gpu} has {limit / 1e9:.0f};"
+            " raise expert, tensor, pipeline or nodes",
+        )
+
+
+def bytes_per_gpu(stage: Stage) -> float:
+    """Memory that a stage needs on each GPU that trains, activations apart.
+
+    Gradients are reduced in fp32 by Megatron-Bridge's recipes, in bf16 by NeMo-RL
+    (grad_reduce_in_fp32 in examples/configs/grpo_math_1B.yaml).
+    """
+    gradient = 2 if stage.section == "rl" else 4
+    frozen = bool(getattr(stage.entry, "lora", None))
+    model, cut = stage.run.pretrain.model, stage.entry.parallel
+    return cost.memory(model, cut, stage.machine.world, gradient, not frozen)
+
+
+def schedule(stage: Stage) -> Iterator[Problem]:
+    """The warm-up ends before the training (Megatron refuses equality too)."""
+    entry = stage.entry
+    if entry.schedule.warmup_iterations >= (last := iterations(stage)):
+        yield Problem(
+            f"{stage.key}.schedule.warmup_iterations",
+            f"{entry.schedule.warmup_iterations} is not before the last iteration, {last};"
+            " shorten the warm-up",
+        )
+
+
+def iterations(stage: Stage) -> int:
+    """The last iteration that a stage names."""
+    entry = stage.entry
+    told = {"pretrain": "stop_iteration", "sft": "iterations", "rl": "iterations"}[stage.section]
+    return getattr(entry, told) or entry.schedule.end_iteration
+
+
+def generation(stage: Stage) -> Iterator[Problem]:
+    """Each copy of the generation engine stays inside a node."""
+    machine, tensor = stage.machine, stage.entry.generation.tensor
+    if stage.entry.algorithm == "grpo" and machine.gpus % tensor:
+        yield Problem(
+            f"{stage.key}.generation.tensor",
+            f"{tensor} does not divide the {machine.gpus} GPUs of a node; set a divisor",
+        )
+    heads = stage.run.pretrain.model.attention.heads
+    if heads % tensor:
+        text = f"{tensor} does not divide the {heads} query heads (model.attention.heads)"
+        yield Problem(f"{stage.key}.generation.tensor", text)
+
+
+def judges(stage: Stage) -> Iterator[Problem]:
+    """The judges' GPUs are those of the nodes set aside for environments."""
+    machine, asked = stage.machine, stage.entry.judges
+    need = sum(judge.replicas * judge.tensor for judge in asked.values())
+    have = machine.environment_nodes * machine.gpus
+    if need > have:
+        yield Problem(
+            f"{stage.key}.judges",
+            f"{', '.join(asked)} need {need} GPUs (replicas × tensor), environment_nodes of rule rl"
+            f" in the profile hold {have}; set environment_nodes: {-(-need // machine.gpus)}, or"
+            " fewer replicas",
+        )
+    for name, judge in asked.items():
+        if machine.gpus % judge.tensor:
+            yield Problem(
+                f"{stage.key}.judges.{name}.tensor",
+                f"{judge.tensor} does not divide the {machine.gpus} GPUs of a node; set a divisor",
+            )
+
+
+def weights(stage: Stage, rule: str) -> Iterator[Problem]:
+    """An export, and the server of an evaluation, hold the whole model in one job's GPUs."""
+    machine = stage.machine
+    if not machine.total:
+        text = f"the profile gives rule {rule} no GPUs; set gres: gpu:8 there"
+        yield Problem(rule.partition("_")[0], text)
+        return
+    counted = cost.parameters(stage.run.pretrain.model)
+    need = cost.WEIGHTS * counted.stored / machine.total
+    if stage.hardware and need > stage.hardware.memory_gb * 1e9:
+        yield Problem(
+            "pretrain.model",
+            f"its weights are {need / 1e9:.0f} GB on each of {machine.total} GPUs of rule {rule},"
+            f" and {stage.hardware.gpu} has {stage.hardware.memory_gb}; give the rule more in the"
+            " profile",
+        )

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser
 
-from nemoflow import stages
+from nemoflow import machine, stages
 from nemoflow.errors import report
 
 
@@ -15,6 +15,7 @@ def main() -> None:
     )
     parser.add_argument("--output", required=True, help="manifest to write; the bytes go beside it")
     parser.add_argument("--log", required=True, help="log file, appended to")
+    machine.arguments(parser)
     stages.eval_task(**vars(parser.parse_args()))
 
 

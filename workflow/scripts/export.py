@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser
 
-from nemoflow import stages
+from nemoflow import machine, stages
 from nemoflow.errors import report
 
 
@@ -13,6 +13,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", required=True, help="manifest of the tokenizer")
     parser.add_argument("--output", required=True, help="manifest to write; the bytes go beside it")
     parser.add_argument("--log", required=True, help="log file, appended to")
+    machine.arguments(parser)
     stages.export(**vars(parser.parse_args()))
 
 

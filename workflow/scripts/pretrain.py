@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser
 
-from nemoflow import stages
+from nemoflow import machine, stages
 from nemoflow.errors import report
 
 
@@ -21,6 +21,7 @@ def main() -> None:
     )
     parser.add_argument("--curve", required=True, help="curve to write, CSV")
     parser.add_argument("--log", required=True, help="log file, appended to")
+    machine.arguments(parser)
     stages.pretrain(**vars(parser.parse_args()))
 
 

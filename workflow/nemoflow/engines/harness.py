@@ -1,7 +1,7 @@
 """Score one model on one task with lm-eval: `python -m nemoflow.engines.harness JOB.json`.
 
 Offline: the only task known to the harness is the one in the job, or, for a task of its own, its
-data sets as they lie in the cache.
+data sets as they lie in the cache. A wrong image is told of first, so lm-eval is imported late.
 """
 
 import json
@@ -11,10 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import datasets
-import lm_eval
-from lm_eval.tasks import TaskManager
-
+from nemoflow import images
 from nemoflow.errors import UserError, report
 from nemoflow.files import read_json, write_json, write_whole
 
@@ -39,15 +36,20 @@ def evaluate(job: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]
     Raises:
         UserError: the task does not report the metric that its file names.
     """
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
     task, settings = task_of(job), job["task"]
+    there = place(job) if job["backend"] == "hf" else None
+    parallel = {} if there else {"tensor_parallel_size": job["machine"]["gpus"]}
     results = lm_eval.simple_evaluate(
         model=job["backend"],
-        model_args={"pretrained": job["model"], "dtype": "auto"},
+        model_args={"pretrained": job["model"], "dtype": "auto", **parallel},
         tasks=[task],
         num_fewshot=settings["fewshot"],
         limit=settings.get("limit"),
         batch_size=job["batch_size"],
-        device="cpu" if job["backend"] == "hf" else None,
+        device=there,
         apply_chat_template=settings["chat"],
         task_manager=TaskManager(include_defaults=isinstance(task, str)),
         bootstrap_iters=0,
@@ -62,6 +64,17 @@ def evaluate(job: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]
     value, n = float(found[metric]), len(samples)
     stderr = math.sqrt(value * (1 - value) / (n - 1)) if 0 <= value <= 1 and n > 1 else None
     return {"metric": metric, "value": value, "stderr": stderr, "n": n}, samples
+
+
+def place(job: dict[str, Any]) -> str:
+    """Where transformers computes: the GPU if there is one, with Mamba's kernels if installed."""
+    from nemoflow.engines import device
+
+    chosen = device.choose()
+    if chosen.type == "cpu":
+        device.without_kernels()
+    device.tell("lm-eval", chosen)
+    return str(chosen)
 
 
 def kept(sample: dict[str, Any], metric: str) -> dict[str, Any]:
@@ -83,6 +96,9 @@ def kept(sample: dict[str, Any], metric: str) -> dict[str, Any]:
 
 def main() -> None:
     """Run the job named on the command line; writes score.json and samples.jsonl."""
+    images.probe()
+    import datasets
+
     job = read_json(sys.argv[1])
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory() as cache:

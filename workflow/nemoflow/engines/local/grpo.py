@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer
 
+from nemoflow.divergence import SpikeGuard
 from nemoflow.engines.local import weights
 from nemoflow.engines.local.job import Job
 from nemoflow.engines.local.loop import train
 from nemoflow.engines.local.model import build
-from nemoflow.engines.local.optimizer import Optimizer, SpikeGuard
+from nemoflow.engines.local.optimizer import Optimizer
 from nemoflow.engines.local.rewards import reward_of
 from nemoflow.engines.local.rollout import Rollouts, logprobs_of, sample
 from nemoflow.errors import UserError
@@ -114,7 +115,7 @@ class PolicyOptimization:
         """The rewards, float32 [prompts, generations]."""
         new, generations = rollouts.counted.shape[1], self.config["generations_per_prompt"]
         ids = rollouts.tokens[:, -new:].masked_fill(~rollouts.counted, self.tokenizer.pad_token_id)
-        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        texts = self.tokenizer.batch_decode(ids.cpu(), skip_special_tokens=True)
         scored = [
             reward_of(row)(row, texts[index * generations + generation])
             for index, row in enumerate(rows)
@@ -134,8 +135,9 @@ class PolicyOptimization:
         useful = useful[torch.randperm(len(useful), generator=generator)]
         found = []
         for part in useful.tensor_split(min(self.config["minibatches"], len(useful))):
-            chosen = Rollouts(*(tensor[part] for tensor in rollouts))
-            loss = self.policy_loss(chosen, advantages[part])
+            rows = part.to(self.network.device)
+            chosen = Rollouts(*(tensor[rows] for tensor in rollouts))
+            loss = self.policy_loss(chosen, advantages[part].to(self.network.device))
             loss.backward()
             value = float(loss.detach())
             found.append((value, self.optimizer.update(value, rate)))

@@ -1,23 +1,24 @@
-"""The one training loop: resume, steps, metrics, validation, checkpoints, divergence."""
+"""The one training loop: resume, steps, metrics, validation, checkpoints, early ends."""
 
-import sys
 import time
 from pathlib import Path
 from typing import Any, Protocol
 
 from safetensors.torch import load_file, save_file
 
-from nemoflow import checkpoint
+from nemoflow import checkpoint, divergence
+from nemoflow.engines import device
 from nemoflow.engines.local import weights
+from nemoflow.engines.local.interruption import Interruption
 from nemoflow.engines.local.job import Job
 from nemoflow.engines.local.model import NemotronH
-from nemoflow.engines.local.optimizer import Diverged, Optimizer
+from nemoflow.engines.local.optimizer import Optimizer
 from nemoflow.errors import UserError
 from nemoflow.files import read_json, write_json
 from nemoflow.hub import hub_config
-from nemoflow.launch import STOPPED
+from nemoflow.launch import INTERRUPTED
 from nemoflow.metrics import Metrics
-from nemoflow.progress import Progress
+from nemoflow.progress import Progress, say
 from nemoflow.schedule import learning_rate
 
 
@@ -43,41 +44,83 @@ def train(job: Job, trainer: Trainer) -> int:
     """Train from where `progress` stands to the last step; the process's exit code.
 
     A job that finished before is left as it is. Killed at any moment and started again, it ends in
-    the same bytes. Raises UserError when training had stopped itself before.
+    the same bytes; at SIGTERM, and shortly before its time limit, it saves where it is and returns
+    INTERRUPTED. Raises UserError when training had stopped itself before.
     """
     if checkpoint.final(job.progress):
         return 0
-    refuse_stopped(job)
-    step, tokens = resume(job, trainer)
-    metrics = Metrics(job.progress / "metrics.jsonl", step)
-    progress = Progress(job.title, step, trainer.stop, job.options["status_seconds"])
-    began, told = time.monotonic() - metrics.seconds, (time.monotonic(), tokens)
-    trainer.network.train()
-    while step < trainer.stop:
-        rate = learning_rate(job.config["schedule"], step)
-        try:
-            measured = trainer.train_step(step, rate)
-        except Diverged as diverged:
-            progress.close()
-            return stop(job, step, diverged)
-        step, tokens = step + 1, tokens + measured["tokens"]
-        last = step == trainer.stop
-        if validated := last or (trainer.validate_every and step % trainer.validate_every == 0):
-            measured |= trainer.validate()
-        now = time.monotonic()
-        speed = (tokens - told[1]) / max(now - told[0], 1e-9)
-        progress.update(step, measured["loss"], rate, speed)
-        if validated or step % job.options["log_every"] == 0:
-            timings = {"tokens_per_second": speed, "seconds": now - began}
-            metrics.write(step, measured | {"lr": rate, "tokens": tokens} | timings)
-            told = (now, tokens)
-        if last or step % job.options["save_every"] == 0:
-            metrics.sync()
-            save(job, trainer, step, tokens)
-    progress.close()
-    metrics.close()
+    divergence.refuse_stopped(job.progress, job.title)
+    device.tell(job.title, trainer.network.device)
+    with Interruption() as interruption:
+        first, tokens = resume(job, trainer)
+        step, told = first, Telling(job, trainer.stop, first, tokens)
+        trainer.network.train()
+        while step < trainer.stop:
+            if reason := interruption.reason():
+                told.close()
+                if step > first and step % job.options["save_every"]:
+                    save(job, trainer, step, tokens)
+                return interrupted(job, trainer, step, reason)
+            rate = learning_rate(job.config["schedule"], step)
+            try:
+                measured = trainer.train_step(step, rate)
+            except divergence.Diverged as diverged:
+                told.close()
+                return divergence.stop(job.progress, job.title, step + 1, diverged)
+            step, tokens = step + 1, tokens + measured["tokens"]
+            last = step == trainer.stop
+            if validated := last or (trainer.validate_every and step % trainer.validate_every == 0):
+                measured |= trainer.validate()
+            told.step(step, tokens, rate, measured, always=bool(validated))
+            if last or step % job.options["save_every"] == 0:
+                told.sync()
+                save(job, trainer, step, tokens)
+    told.close()
     checkpoint.finish(job.progress, step)
     return 0
+
+
+class Telling:
+    """What a job tells of its steps: metrics.jsonl, and a line on standard error now and then."""
+
+    def __init__(self, job: Job, stop: int, step: int, tokens: int):
+        self.every = job.options["log_every"]
+        self.metrics = Metrics(job.progress / "metrics.jsonl", step)
+        self.progress = Progress(job.title, step, stop, job.options["status_seconds"])
+        self.began = time.monotonic() - self.metrics.seconds
+        self.last = (time.monotonic(), tokens)
+
+    def step(
+        self, step: int, tokens: int, rate: float, measured: dict[str, float], always: bool
+    ) -> None:
+        """Tell of a finished step; in metrics.jsonl every `log_every` steps, or `always`."""
+        now = time.monotonic()
+        speed = (tokens - self.last[1]) / max(now - self.last[0], 1e-9)
+        self.progress.update(step, measured["loss"], rate, speed)
+        if always or step % self.every == 0:
+            timings = {"tokens_per_second": speed, "seconds": now - self.began}
+            self.metrics.write(step, measured | {"lr": rate, "tokens": tokens} | timings)
+            self.last = (now, tokens)
+
+    def sync(self) -> None:
+        """Put metrics.jsonl on disk, before a checkpoint that its lines belong to."""
+        self.metrics.sync()
+
+    def close(self) -> None:
+        """End the line and the file."""
+        self.metrics.sync()
+        self.progress.close()
+        self.metrics.close()
+
+
+def interrupted(job: Job, trainer: Trainer, step: int, reason: str) -> int:
+    """Say in one line that the job ends early, and what from here on is safe; the exit code."""
+    newest = checkpoint.newest(job.progress)
+    say(
+        f"{job.title}: {reason}: ended after step {step} of {trainer.stop}; the same command goes"
+        f" on from {newest or 'the start'}"
+    )
+    return INTERRUPTED
 
 
 def save(job: Job, trainer: Trainer, step: int, tokens: int) -> None:
@@ -90,7 +133,7 @@ def save(job: Job, trainer: Trainer, step: int, tokens: int) -> None:
         state = {"task": job.task, "step": step, "tokens": tokens, "model": model}
         state["recent_losses"] = trainer.optimizer.guard.recent
         write_json(folder / "state.json", state)
-    checkpoint.prune(job.progress, job.options["keep"])
+    checkpoint.prune(job.progress, job.options, trainer.stop)
 
 
 def load(trainer: Trainer, folder: Path) -> dict[str, Any]:
@@ -127,36 +170,3 @@ def resume(job: Job, trainer: Trainer) -> tuple[int, int]:
             weights.load_weights(trainer.network, Path(source))
         state = {"step": 0, "tokens": 0}
     return state["step"], state["tokens"]
-
-
-def stop(job: Job, step: int, diverged: Diverged) -> int:
-    """Leave word that training stopped itself, and tell the user; the exit code."""
-    newest = checkpoint.newest(job.progress)
-    write_json(
-        job.progress / "stopped.json",
-        {
-            "step": step + 1,
-            "reason": diverged.reason,
-            "loss": repr(diverged.loss),
-            "checkpoint": newest and newest.name,
-        },
-    )
-    print(
-        f"error: {job.title}: stopped at step {step + 1}: {diverged.reason}."
-        f" The last good checkpoint is {newest or 'none yet'}.",
-        file=sys.stderr,
-    )
-    return STOPPED
-
-
-def refuse_stopped(job: Job) -> None:
-    """Raise UserError when a former start of this job stopped itself."""
-    path = job.progress / "stopped.json"
-    if path.exists():
-        told = read_json(path)
-        raise UserError(
-            f"{job.title}: training stopped itself at step {told['step']} ({told['reason']}). The"
-            " same settings meet the same wall: lower schedule.peak, lengthen"
-            f" warmup_iterations, tighten optimizer.clip or raise spike. Removing {path} tries"
-            " again from the last good checkpoint"
-        )

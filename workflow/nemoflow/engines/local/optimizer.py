@@ -1,46 +1,13 @@
-"""AdamW with the recipes' grouping, clipping, and the guard that keeps a bad update out."""
+"""AdamW with the recipes' grouping and clipping; a guard keeps a bad update out."""
 
 import math
 from collections.abc import Mapping
-from statistics import median
 from typing import Any
 
 import torch
 from torch import nn
 
-RECENT = 50
-ENOUGH = 10
-
-
-class Diverged(Exception):
-    """Training must stop: the loss or its gradient is not finite, or the loss spiked."""
-
-    def __init__(self, reason: str, loss: float):
-        super().__init__(reason)
-        self.reason, self.loss = reason, loss
-
-
-class SpikeGuard:
-    """Knows the last 50 losses and refuses one above `factor` times their median.
-
-    `factor` None refuses only what is not finite. Ten losses are enough to judge by.
-    """
-
-    def __init__(self, factor: float | None):
-        self.factor = factor
-        self.recent: list[float] = []
-
-    def check(self, loss: float, norm: float) -> None:
-        """Raise Diverged for a loss or gradient norm that must not reach the weights."""
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise Diverged(f"loss {loss} and gradient norm {norm}: not finite", loss)
-        if self.factor and len(self.recent) >= ENOUGH and loss > self.factor * median(self.recent):
-            raise Diverged(
-                f"loss {loss:.4g} is over {self.factor} times the median of the last"
-                f" {len(self.recent)} ({median(self.recent):.4g})",
-                loss,
-            )
-        self.recent = [*self.recent, loss][-RECENT:]
+from nemoflow.divergence import SpikeGuard
 
 
 class Optimizer:
@@ -78,9 +45,9 @@ class Optimizer:
         return norm
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Moments and update counts, named `{exp_avg|exp_avg_sq|step}/{parameter}`."""
+        """Moments and update counts on the CPU, named `{exp_avg|exp_avg_sq|step}/{parameter}`."""
         return {
-            f"{key}/{name}": value
+            f"{key}/{name}": value.cpu()
             for name, parameter in self.named.items()
             for key, value in self.adamw.state[parameter].items()
         }
@@ -90,4 +57,5 @@ class Optimizer:
         for entry, value in state.items():
             key, name = entry.split("/", 1)
             if name in self.named:
-                self.adamw.state[self.named[name]][key] = value
+                parameter = self.named[name]
+                self.adamw.state[parameter][key] = value.to(parameter.device)

@@ -6,11 +6,12 @@ from itertools import islice
 import numpy as np
 import torch
 
+from nemoflow.divergence import SpikeGuard
 from nemoflow.engines.local.blended import Blend, Shard, read_split, windows_in_order
 from nemoflow.engines.local.job import Job
 from nemoflow.engines.local.loop import train
 from nemoflow.engines.local.model import ExpertBalance, build, losses
-from nemoflow.engines.local.optimizer import Optimizer, SpikeGuard
+from nemoflow.engines.local.optimizer import Optimizer
 from nemoflow.errors import UserError
 
 

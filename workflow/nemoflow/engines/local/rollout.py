@@ -33,15 +33,20 @@ def sample(
     end: int,
     generator: torch.Generator,
 ) -> Rollouts:
-    """Draw `generations` completions of each left-padded prompt (int64 [prompts, length])."""
+    """Draw `generations` completions of each left-padded prompt (int64 [prompts, length]).
+
+    The rollouts lie where the network does; the draws are a CPU's, of `generator`, everywhere.
+    """
+    prompts, attention = prompts.to(network.device), attention.to(network.device)
     cache, logits = prefill(network, prompts, attention, generations)
     tokens = prompts.repeat_interleave(generations, 0)
     attention = attention.repeat_interleave(generations, 0)
-    alive = torch.ones(len(tokens), dtype=torch.bool)
+    alive = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
     counted, logprobs = [], []
     while True:
         distribution = (logits / temperature).log_softmax(-1)
-        drawn = torch.multinomial(distribution.exp(), 1, generator=generator)
+        drawn = torch.multinomial(distribution.exp().cpu(), 1, generator=generator)
+        drawn = drawn.to(tokens.device)
         counted.append(alive)
         logprobs.append(distribution.gather(1, drawn).squeeze(1))
         tokens = torch.cat([tokens, drawn], 1)
@@ -67,7 +72,7 @@ def prefill(
         use_cache=True,
         logits_to_keep=1,
     ).logits[:, -1]
-    repeats = torch.arange(len(prompts)).repeat_interleave(generations)
+    repeats = torch.arange(len(prompts), device=prompts.device).repeat_interleave(generations)
     cache.reorder_cache(repeats)
     return cache, logits[repeats]
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 
+from nemoflow.divergence import SpikeGuard
 from nemoflow.engines.local.job import Job
 from nemoflow.engines.local.loop import train
 from nemoflow.engines.local.model import build, losses
-from nemoflow.engines.local.optimizer import Optimizer, SpikeGuard
+from nemoflow.engines.local.optimizer import Optimizer
 from nemoflow.engines.local.packed import PackedRows
 from nemoflow.engines.local.pretrain import check_vocabulary
 

@@ -21,10 +21,10 @@ ONE_EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(up_proj|down_proj)\.weight")
 
 
 def to_hub(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The model's weights under the hub's names: `backbone.`, and one matrix per expert."""
+    """The model's weights on the CPU under the hub's names: `backbone.`, one matrix per expert."""
     weights = {}
     for name, tensor in state.items():
-        name = re.sub(r"^model\.", "backbone.", name)
+        name, tensor = re.sub(r"^model\.", "backbone.", name), tensor.cpu()
         if stacked := STACKED.fullmatch(name):
             experts, projection = stacked.groups()
             for expert, matrix in enumerate(tensor):
