@@ -1,25 +1,56 @@
 """A real Slurm for the tests of this folder, or the reason why there is none."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from cluster.slurm import Slurm, Unavailable
-from workflow.checkout import Checkout
+from workflow.checkout import TARGET, Checkout
 
 HERE = Path(__file__).parent
 PROFILE = HERE / "profile"
+DATA = ("tokenizer", "plan", "tokens", "corpus", "blend", "render", "pack", "resolve")
+SCORES = ("eval_task", "eval")
+# What trains is a job of its own, and starts Snakemake twice, 5 s of a core; the rest is few jobs,
+# its rules one after the other inside them (their `nodes` would be added up).
+GROUPED = (
+    "--groups",
+    *(f"{rule}=data" for rule in DATA),
+    *(f"{rule}=scores" for rule in SCORES),
+    *("--set-resource-scopes", "nodes=local", "--resources", "nodes=1"),
+)
 
 
 @pytest.fixture(scope="session")
 def slurm():
-    """Two nodes of 8 CPUs and 8 GPU devices; the whole session's, and one session's at a time."""
+    """A Slurm for the whole session; another session of the machine waits for its turn."""
     try:
         with Slurm() as started:
             yield started
     except Unavailable as reason:
         pytest.skip(f"no Slurm here: {reason}")
+
+
+@pytest.fixture(scope="session")
+def pipeline(slurm, tmp_path_factory) -> tuple[Checkout, subprocess.Popen]:
+    """A checkout in which the micro run is built as Slurm jobs, and its controller."""
+    checkout = Checkout.fresh(tmp_path_factory.mktemp("pipeline") / "checkout")
+    started = checkout.start(*controller(checkout, *GROUPED, "--", TARGET))
+    yield checkout, started
+    started.kill()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def longest_first(request):
+    """Start what takes longest before all tests, of which its own is the last."""
+    if any("pipeline" in item.fixturenames for item in request.session.items):
+        request.getfixturevalue("pipeline")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: "pipeline" in item.fixturenames)
 
 
 def controller(checkout: Checkout, *arguments: str, profile: str = str(PROFILE)) -> list[str]:

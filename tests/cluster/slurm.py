@@ -1,4 +1,7 @@
-"""A real Slurm on this machine: a controller, and two nodes of 8 CPUs and 8 GPU devices each."""
+"""A real Slurm on this machine: a controller, and nodes of 8 CPUs and 8 GPU devices each.
+
+Two, n1 and n2, are the partitions `gpu` and `cpu`; n3, in a partition of its own, is there to fail.
+"""
 
 import fcntl
 import os
@@ -12,6 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 HERE = Path(__file__).parent
 # The folder that the Slurm programs read unasked: in a job step SLURM_CONF is lost, since
 # Snakemake's jobstep executor takes the SLURM_* variables away.
@@ -22,7 +27,7 @@ PREFIX = "nemoflow-slurm-"
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "gcc")
 PACKAGES = ("slurm-wlm", "slurmctld", "slurmd", "slurm-client", "munge", "libslurm-dev", "gcc")
 HEADER = Path("/usr/include/slurm/spank.h")
-NODES = ("n1", "n2")
+NODES = ("n1", "n2", "n3")
 GPUS = 8
 
 SLURM_CONF = """
@@ -35,10 +40,10 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 MpiDefault=none
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 SwitchType=switch/none
-ReturnToService=2
+ReturnToService=1
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/%n.pid
 SlurmdSpoolDir={folder}/spool/%n
@@ -65,8 +70,10 @@ SlurmdParameters=config_overrides
 NodeName=DEFAULT CPUs=8 RealMemory=64000 Gres=gpu:8
 NodeName=n1 NodeHostName={host} NodeAddr=127.0.0.1 Port={ports[1]}
 NodeName=n2 NodeHostName={host} NodeAddr=127.0.0.1 Port={ports[2]}
+NodeName=n3 NodeHostName={host} NodeAddr=127.0.0.1 Port={ports[3]}
 PartitionName=gpu Nodes=n1,n2 Default=YES DefaultTime=60 MaxTime=INFINITE State=UP
 PartitionName=cpu Nodes=n1,n2 MaxTime=INFINITE State=UP
+PartitionName=spare Nodes=n3 MaxTime=INFINITE State=UP
 """
 
 
@@ -166,21 +173,31 @@ class Slurm:
                 daemon.wait(20)
             except subprocess.TimeoutExpired:
                 daemon.kill()
+        for process in self._left():
+            process.kill()
         for name in FILES:
             if _left_by_us(DEFAULT / name):
                 (DEFAULT / name).unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
+    def _left(self) -> list[psutil.Process]:
+        """What still works for jobs that did not end in time: it writes the log of their node."""
+        stepds = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "slurmstepd"]
+        mine = [p for p in stepds if any(str(self.folder) in f.path for f in p.open_files())]
+        return [process for stepd in mine for process in (stepd, *stepd.children(recursive=True))]
+
     def _prepare(self) -> None:
         """Write the configuration, the devices and the plugin, and link what must be linked."""
         self.folder.chmod(0o755)
-        for name in ("state", "dev", "spool/n1", "spool/n2"):
+        for name in ("state", "dev", *(f"spool/{node}" for node in NODES)):
             (self.folder / name).mkdir(parents=True)
         key = self.folder / "munge.key"
         key.touch(0o600)
         key.write_bytes(secrets.token_bytes(1024))
-        text = SLURM_CONF.format(host=socket.gethostname(), ports=_ports(3), folder=self.folder)
+        text = SLURM_CONF.format(
+            host=socket.gethostname(), ports=_ports(1 + len(NODES)), folder=self.folder
+        )
         (self.folder / "slurm.conf").write_text(text.lstrip())
         (self.folder / "gres.conf").write_text(f"Name=gpu File={self._devices()}\n")
         plugin = self.folder / "pyxis_stand_in.so"
@@ -216,8 +233,8 @@ class Slurm:
     def _ready(self) -> bool:
         for daemon in self._daemons:
             assert daemon.poll() is None, f"ended at once: {' '.join(daemon.args)}"
-        idle = ("sinfo", "--noheader", "--states=idle", "--partition=gpu", "--format=%D")
-        return self.run(*idle, check=False).strip() == str(len(NODES))
+        idle = ("sinfo", "--noheader", "--states=idle", "--Node", "--format=%N")
+        return set(self.run(*idle, check=False).split()) == set(NODES)
 
     def _daemon(self, *command: str) -> None:
         with open(self.folder / f"{len(self._daemons)}-{command[0]}.txt", "wb") as output:

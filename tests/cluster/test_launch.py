@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from collections import Counter
 from pathlib import Path
@@ -38,7 +39,13 @@ def production(checkout: Checkout) -> None:
     for name, environment in zip(RUNS, ("mcqa", "ns_tools"), strict=True):
         run["rl"]["steps"]["rlvr1"]["environments"] = [environment]  # the second needs a sandbox
         (checkout.folder / f"config/{name}.yaml").write_text(yaml.safe_dump(run))
+        place = Path("results", name, "pretrain/phase1/blend.json")  # no GPUs, nothing to see
+        (checkout.folder / place).parent.mkdir(parents=True)
+        shutil.copy(
+            checkout.folder / "results/micro/pretrain/phase1/blend.json", checkout.folder / place
+        )
     images = yaml.safe_load((checkout.folder / "envs/images.yaml").read_text())
+    images["images"]["eval"]["reference"] = "registry.example.org/eval:1"
     images["images"]["sandbox"] |= {"reference": "sandbox:1", "command": ["sh", "-c", SANDBOX]}
     (checkout.folder / "envs/images.yaml").write_text(yaml.safe_dump(images))
     scale(checkout.folder / "profiles/b200/config.yaml")

@@ -3,24 +3,14 @@
 import pytest
 
 from cluster.conftest import controller
-from workflow.checkout import TARGET, Checkout
-
-DATA = ("tokenizer", "plan", "tokens", "corpus", "blend", "render", "pack", "resolve")
-SCORES = ("eval_task", "eval")
-# Each Slurm job starts Snakemake twice, 5 s of a core. What trains is a job of its own; the rest
-# is two, its rules one after the other inside them (`nodes` would be added up).
-GROUPED = (
-    "--groups",
-    *(f"{rule}=data" for rule in DATA),
-    *(f"{rule}=scores" for rule in SCORES),
-    *("--set-resource-scopes", "nodes=local", "--resources", "nodes=1"),
-)
+from workflow.checkout import Checkout
 
 
-def test_the_micro_run_as_slurm_jobs_makes_the_same_bytes(slurm, built, fresh):
-    fresh.run(*controller(fresh, *GROUPED, "--", TARGET), check=True)
-    assert fresh.products() == built.products()
-    assert not slurm.jobs(fresh.folder)
+def test_the_micro_run_as_slurm_jobs_makes_the_same_bytes(pipeline, slurm, built):
+    checkout, started = pipeline
+    assert started.wait(600) == 0, (checkout.folder / "output.txt").read_text()
+    assert checkout.products() == built.products()
+    assert not slurm.jobs(checkout.folder)
 
 
 @pytest.mark.long

@@ -7,6 +7,7 @@ import pytest
 from nemoflow import build as builds
 from nemoflow import files, manifest
 from nemoflow.errors import UserError
+from nemoflow.machine import SMALLEST
 from nemoflow.need import need
 from small_stage import IDENTITY, spec
 
@@ -80,3 +81,22 @@ def test_parts_are_joined_without_reading_their_bytes_again(monkeypatch):
     assert listed == ["0000/file", "0001/file"]  # no lock, stamp or third part
     assert need(["results/web.json"])
     assert not Path("results/web/0002").exists()
+
+
+def test_a_dry_run_prints_the_line_and_does_nothing_else(capsys):
+    spec()
+    product = "results/x/sft/checkpoint.json"
+    before = sorted(Path().rglob("*"))
+    told = {"spec": "spec.json", "checkpoint": product, "curve": "c.csv", "machine": SMALLEST}
+
+    @builds.heavy
+    def sft(**told):
+        raise AssertionError("it works")
+
+    sft(**told, dry_run=True)
+    assert capsys.readouterr().out.endswith(
+        "nemoflow.engines.local results/x/sft/progress/job.json\n"
+    )
+    assert sorted(Path().rglob("*")) == before
+    with pytest.raises(AssertionError, match="it works"):
+        sft(**told)

@@ -84,7 +84,7 @@ def inputs(tmp_path_factory, tiny_tokenizer):
 
 
 def settings(task):
-    last = {"stop_iteration": 6} if task == "pretrain" else {"iterations": 6}
+    last = {"stop_iteration": 3} if task == "pretrain" else {"iterations": 3}
     return last | ({"kl": 0.1} if task == "rl" else {})
 
 
@@ -93,7 +93,7 @@ def by_length(row, text):
 
 
 def train_there(folder, inputs):
-    """Six steps of every task, the last two again after a resumption."""
+    """Three steps of every task, the last again after a resumption."""
     torch.set_num_threads(1)
     REWARDS["boxed_math"] = by_length
     standin_device.install()
@@ -101,7 +101,7 @@ def train_there(folder, inputs):
     with standin_device.Mode():
         for task in local_jobs.TASKS:
             progress = folder / "there" / task
-            options = local_jobs.OPTIONS | {"save_every": 4}
+            options = local_jobs.OPTIONS | {"save_every": 2}
             job = local_jobs.job(task, progress, inputs[task], options=options, **settings(task))
             assert local_jobs.TASKS[task][0](job) == 0
             (progress / "final.json").unlink()

@@ -115,3 +115,29 @@ def test_srun_outside_of_a_slurm_job_would_ask_for_another(tmp_path, monkeypatch
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with pytest.raises(UserError, match="inside a Slurm job.*profiles/b200"):
         running.run(Line(["srun", "x"]), tmp_path / "x.log")
+
+
+def test_srun_is_spared_the_signal_that_its_tasks_get(tmp_path):
+    """At SIGTERM srun kills its tasks; scancel lets them save."""
+    for name, script in (
+        (
+            "srun",
+            "trap 'exit 9' TERM; echo ready; while [ ! -e asked ]; do sleep 0.05; done; exit 75",
+        ),
+        ("scancel", 'echo "$@" > asked.new && mv asked.new asked'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    code = (
+        "from pathlib import Path; from nemoflow import launch, running;"
+        "running.run(launch.Line(['srun', 'x']), Path('x.log'))"
+    )
+    told = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "17"}
+    told["PYTHONPATH"] = str(Path(running.__file__).parents[1])
+    job = subprocess.Popen(
+        python(code), stderr=subprocess.PIPE, text=True, env={**os.environ, **told}, cwd=tmp_path
+    )
+    assert job.stderr.readline() == "ready\n"
+    job.send_signal(signal.SIGTERM)
+    assert "saved a checkpoint and ended early" in job.communicate(timeout=30)[1]
+    assert (tmp_path / "asked").read_text() == "--signal=TERM 17\n"

@@ -3,7 +3,6 @@
 import fnmatch
 import json
 import warnings
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -211,12 +210,12 @@ def test_options_reach_the_stage_and_not_the_identity(config):
 
 
 @pytest.mark.parametrize("stage", specs.VERSIONS)
-def test_a_raised_version_changes_the_specs_of_its_stage_alone(config, monkeypatch, stage):
+def test_a_raised_version_changes_its_stage_alone(config, monkeypatch, pytestconfig, stage):
     imported = {"extends": RUN, "start": "sft", "init": {"import": "a/model"}}
     config = config.with_draft("imported", imported)
     jobs = {**JOBS, "import_model": ("import_model", {"run": "imported"})}
     jobs["image"] = ("image", {"image": "nemo"})
-    monkeypatch.chdir(Path(__file__).parents[2])  # where envs/images.yaml is
+    monkeypatch.chdir(pytestconfig.rootpath)  # where envs/images.yaml is
     before = digests(config, jobs)
     monkeypatch.setitem(specs.VERSIONS, stage, specs.VERSIONS[stage] + 1)
     after = digests(config, jobs)
@@ -293,10 +292,8 @@ def test_what_is_no_spec_is_refused_by_name(tmp_path, content):
 
 def test_the_specs_of_every_run_of_ours_can_be_made(config):
     for name in config.run_names():
-        run = config.run(name)
-        for stage in graph.chain(run):
+        for stage in graph.chain(config.run(name)):
             section, _, entry = stage.partition(".")
             named = {"pretrain": {"phase": entry}, "sft": {}, "rl": {"step": entry}}[section]
-            identity = specs.of(config, section, {"run": name, **named}).identity
-            json.dumps(identity, allow_nan=False)
-            assert identity["stage"] == section
+            made = specs.of(config, section, {"run": name, **named})
+            assert json.loads(json.dumps(made.identity, allow_nan=False))["stage"] == section

@@ -267,7 +267,7 @@ def test_what_a_file_tests_has_its_name():
     engines = ("local", "megatron", "nemo_rl")
     modules = {path.stem for path in PACKAGE}
     modules |= {f"{engine}_{path.stem}" for engine in engines for path in PACKAGE}
-    modules |= {"messages_config", "recipes", "local_training"}
+    modules |= {"messages_config", "recipes", "local_training", "build_training"}
     for path in sorted((ROOT / "tests/unit").rglob("test_*.py")):
         assert path.stem.removeprefix("test_") in modules, relative(path)
 

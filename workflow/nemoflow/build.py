@@ -192,9 +192,9 @@ def heavy(stage: Callable[..., None]) -> Callable[..., None]:
         if not dry_run:
             return stage(*given, **named)
         told = specs.read(named["spec"], stage.__name__)
-        payload = manifest.payload(named.get("checkpoint" if "curve" in named else "output"))
-        folder = "progress" if "curve" in named else f".{payload.name}.new"
-        job = payload.with_name(folder) / "job.json"
+        trains = "curve" in named
+        payload = manifest.payload(named["checkpoint" if trains else "output"])
+        job = payload.with_name("progress" if trains else f".{payload.name}.new") / "job.json"
         return print(launch.line(told.identity, told.stage, job, named["machine"]))
 
     return work

@@ -53,7 +53,7 @@ def run(line: Line, log: Path, keep_open: Sequence[int] = (), shown: bool = True
             pass_fds=keep_open,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda received, _: process.send_signal(received))
+            signal.signal(number, lambda received, _: pass_on(received, line, process))
         while chunk := process.stdout.read1():
             file.write(chunk)
             file.flush()
@@ -62,6 +62,14 @@ def run(line: Line, log: Path, keep_open: Sequence[int] = (), shown: bool = True
                 sys.stderr.flush()
         code = process.wait()
     tell(line, code, log)
+
+
+def pass_on(number: int, line: Line, process: subprocess.Popen) -> None:
+    """Hand a signal to the work. srun would kill its tasks at once: Slurm hands it to them."""
+    if line.argv[0] == "srun":
+        subprocess.Popen(["scancel", "--signal=TERM", os.environ["SLURM_JOB_ID"]])
+    else:
+        process.send_signal(number)
 
 
 def tell(line: Line, code: int, log: Path) -> None:

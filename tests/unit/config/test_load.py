@@ -3,7 +3,7 @@
 import pytest
 
 from nemoflow.config import Config
-from nemoflow.config.load import FROZEN, Runs, current
+from nemoflow.config.load import FROZEN, SUBMITTED, Runs, current
 from nemoflow.errors import UserError
 from nemoflow.files import canonical
 from small_config import with_runs
@@ -123,3 +123,12 @@ def test_runs_are_a_mapping_checked_when_looked_up(config_folder):
     assert runs["micro"].extends == "super3-tiny"
     with pytest.raises(UserError, match="broken.yaml"):
         runs["broken"]
+
+
+def test_a_submitted_controller_has_the_config_of_its_submission(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(FROZEN, str(config.freeze(tmp_path)))
+    assert current(None, controller=True).run_names() == []  # no config/ here
+    monkeypatch.setenv(FROZEN, str(config.freeze(tmp_path)))
+    monkeypatch.setenv(SUBMITTED, "1")
+    assert current(None, controller=True).run_names() == config.run_names()
