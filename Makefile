@@ -36,11 +36,11 @@ test: .venv/installed .venv-megatron/installed  ## all tests: ours, then those a
 	NEMOFLOW_PYTHON=$(BIN)/python PYTHONPATH=workflow \
 	    .venv-megatron/bin/python -m pytest tests/contract
 
-test-here: .venv/installed
+test-here: .venv/installed  ## those of them that need neither Slurm nor the cluster's software
 	$(BIN)/python -m pytest --ignore tests/contract --ignore tests/cluster -m 'not long' \
 	    --durations 15 -n 2 --dist loadfile --no-loadscope-reorder
 
-test-beside: .venv/installed
+test-beside: .venv/installed  ## test-cluster, its output held back until the end
 	@code=0; told=$$($(MAKE) --no-print-directory test-cluster 2>&1) || code=$$?; \
 	    printf '%s\n' "$$told"; exit $$code
 

@@ -11,14 +11,16 @@ from workflow.checkout import TARGET, Checkout
 
 HERE = Path(__file__).parent
 PROFILE = HERE / "profile"
-DATA = ("tokenizer", "plan", "tokens", "corpus", "blend", "render", "pack", "resolve")
-SCORES = ("eval_task", "eval")
-# What trains is a job of its own, and starts Snakemake twice, 5 s of a core; the rest is few jobs,
-# its rules one after the other inside them (their `nodes` would be added up).
+# A job of its own, as each GPU rule's is, starts Snakemake twice: 4 s of a core. Those that prepare
+# data are few jobs, with the rules one after the other inside (their `nodes` would be added up).
+# `corpus` is not with `tokens`: the parts would be gone before the controller records them.
+GROUPS = {
+    "data": ("tokenizer", "plan", "tokens", "render", "resolve"),
+    "mixed": ("corpus", "blend", "pack"),
+}
 GROUPED = (
     "--groups",
-    *(f"{rule}=data" for rule in DATA),
-    *(f"{rule}=scores" for rule in SCORES),
+    *(f"{rule}={group}" for group, rules in GROUPS.items() for rule in rules),
     *("--set-resource-scopes", "nodes=local", "--resources", "nodes=1"),
 )
 
@@ -37,7 +39,9 @@ def slurm():
 def pipeline(slurm, tmp_path_factory) -> tuple[Checkout, subprocess.Popen]:
     """A checkout in which the micro run is built as Slurm jobs, and its controller."""
     checkout = Checkout.fresh(tmp_path_factory.mktemp("pipeline") / "checkout")
-    started = checkout.start(*controller(checkout, *GROUPED, "--", TARGET))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NEMOFLOW_PARTITION", "spare")
+        started = checkout.start(*controller(checkout, *GROUPED, "--", TARGET))
     yield checkout, started
     started.kill()
 

@@ -1,6 +1,7 @@
 """A real Slurm on this machine: a controller, and nodes of 8 CPUs and 8 GPU devices each.
 
-Two, n1 and n2, are the partitions `gpu` and `cpu`; n3, in a partition of its own, is there to fail.
+Two, n1 and n2, are the partitions `gpu` and `cpu`. n3, the partition `spare`, is for what runs
+while other tests have the two; n4, the partition `weak`, is there to fail.
 """
 
 import fcntl
@@ -13,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -27,7 +29,7 @@ PREFIX = "nemoflow-slurm-"
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "gcc")
 PACKAGES = ("slurm-wlm", "slurmctld", "slurmd", "slurm-client", "munge", "libslurm-dev", "gcc")
 HEADER = Path("/usr/include/slurm/spank.h")
-NODES = ("n1", "n2", "n3")
+NODES = ("n1", "n2", "n3", "n4")
 GPUS = 8
 
 SLURM_CONF = """
@@ -71,9 +73,11 @@ NodeName=DEFAULT CPUs=8 RealMemory=64000 Gres=gpu:8
 NodeName=n1 NodeHostName={host} NodeAddr=127.0.0.1 Port={ports[1]}
 NodeName=n2 NodeHostName={host} NodeAddr=127.0.0.1 Port={ports[2]}
 NodeName=n3 NodeHostName={host} NodeAddr=127.0.0.1 Port={ports[3]}
+NodeName=n4 NodeHostName={host} NodeAddr=127.0.0.1 Port={ports[4]}
 PartitionName=gpu Nodes=n1,n2 Default=YES DefaultTime=60 MaxTime=INFINITE State=UP
 PartitionName=cpu Nodes=n1,n2 MaxTime=INFINITE State=UP
 PartitionName=spare Nodes=n3 MaxTime=INFINITE State=UP
+PartitionName=weak Nodes=n4 MaxTime=INFINITE State=UP
 """
 
 
@@ -127,12 +131,11 @@ class Slurm:
         self._lock = open(LOCK, "w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)  # another session of the tests has its turn
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        try:
+        with ExitStack() as failed:
+            failed.callback(self.stop)
             self._prepare()
             self._start()
-        except BaseException:
-            self.stop()
-            raise
+            failed.pop_all()
         return self
 
     def __exit__(self, *_) -> None:

@@ -43,13 +43,16 @@ def test_a_detached_controller_that_is_requeued_waits_for_its_jobs_and_carries_o
     at_work = eventually(lambda: running(told()))
     assert any(f"Slurm job {number}, running" in line for line in at_work["controllers"])
     own = work_of(at_work)["job"]
+    slurm.run("scontrol", "suspend", own)  # it outlasts the controller's return
     slurm.run("scontrol", "requeue", number)
+    path = copy.folder / f"results/micro/logs/controller-{number}.log"
+    eventually(lambda: "waiting for jobs" in path.read_text(), seconds=120)
+    slurm.run("scontrol", "resume", own)
     eventually(lambda: not slurm.jobs(copy.folder), seconds=180)
     ended = {job["JobId"]: job["JobState"] for job in slurm.finished()}
     assert ended[own] == ended[number] == "COMPLETED"
     assert copy.json(TARGET)["stages"]["rl"]["micro_facts"]["published"] == 0.5
-    log = (copy.folder / f"results/micro/logs/controller-{number}.log").read_text()
-    assert f"waiting for jobs of an earlier controller: {own} (" in log
+    assert f"waiting for jobs of an earlier controller: {own} (" in path.read_text()
     assert work_of(told())["state"] == "done"
     assert "nothing to do" in submit(copy)
 

@@ -20,7 +20,7 @@ from workflow.checkout import Checkout
 
 PRODUCT = "results/micro/sft/checkpoint.json"
 WEIGHTS = "results/micro/sft/checkpoint/model.safetensors"
-STEPS = 150
+STEPS = 120
 SAVE_EVERY = 10
 DISTURBED_AT = 20  # a step
 LONGEST = 400  # seconds
@@ -106,9 +106,9 @@ def fail(victim: Victim) -> None:
 
 
 def lose_node(victim: Victim) -> None:
-    victim.slurm.set_node("n3", "down")
+    victim.slurm.set_node("n4", "down")
     eventually(lambda: not victim.checkout.processes("--target-jobs"))  # of the job itself
-    victim.slurm.set_node("n3", "resume")
+    victim.slurm.set_node("n4", "resume")
 
 
 def interrupt(victim: Victim) -> None:
@@ -137,7 +137,7 @@ def orphan(victim: Victim) -> None:
 
 
 OPTIONS = ("--quiet", "host", "--slurm-keep-successful-logs", "--set-threads", "sft=1")
-FAILING_NODE = (*OPTIONS, "--set-resources", "sft:slurm_partition=spare")
+WEAK_NODE = (*OPTIONS, "--set-resources", "sft:slurm_partition=weak")
 DISTURBANCES = {
     "time_limit": cut,
     "orphan": orphan,
@@ -160,14 +160,16 @@ def victims(slurm, built, tmp_path_factory):
         checkout.edit("config/micro.yaml", "iterations: 12\n", f"iterations: {STEPS}\n")
         checkout.edit("config/micro.yaml", "end_iteration: 12}", f"end_iteration: {STEPS}}}")
         checkout.edit("config/micro.yaml", "save_every: 3}", f"save_every: {SAVE_EVERY}}}")
-        options = FAILING_NODE if name == "node_down" else OPTIONS
+        options = WEAK_NODE if name == "node_down" else OPTIONS
         found[name] = Victim(checkout, slurm, options)
-    with ThreadPoolExecutor(len(found)) as together:
-        for done in [together.submit(disturb, name, found[name]) for name in found]:
-            done.result()
-    yield found
-    for victim in found.values():
-        victim.controller.kill()
+    try:
+        with ThreadPoolExecutor(len(found)) as together:
+            for done in [together.submit(disturb, name, found[name]) for name in found]:
+                done.result()
+        yield found
+    finally:
+        for victim in found.values():
+            victim.controller.kill()
 
 
 def disturb(name: str, victim: Victim) -> None:
@@ -189,7 +191,6 @@ def test_the_same_weights(victims, name):
     found, expected = (victims[n].checkout.products() for n in (name, "undisturbed"))
     assert [path for path in expected if found.get(path) != expected[path]] == []
     assert found.keys() == expected.keys()
-    assert victims[name].checkout.planned(PRODUCT).total() == 0
 
 
 def test_the_next_start_after_a_killed_controller_names_its_jobs_and_doubles_none(victims):
@@ -199,6 +200,7 @@ def test_the_next_start_after_a_killed_controller_names_its_jobs_and_doubles_non
     states = {job["JobId"]: job["JobState"] for job in victim.slurm.finished()}
     assert states[number] == "COMPLETED"
     assert "trained before for this very spec and these inputs; recorded only" in victim.printed
+    assert victim.checkout.planned(PRODUCT).total() == 0
 
 
 def test_jobs_of_a_controller_that_lives_do_not_stop_another(victims):

@@ -1,5 +1,6 @@
 """The GPU jobs of a run and of a DAG: found, estimated, refused."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,17 @@ from nemoflow.files import write_json
 from nemoflow.profile import Profile
 from small_config import with_runs
 
-PROFILES = Path(__file__).parents[2] / "profiles"
+ROOT = Path(__file__).parents[2]
+PROFILES = ROOT / "profiles"
 GPUS = {"nodes": 96, "gres": "gpu:8", "tasks_per_node": 8}
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """An empty folder, and no Megatron-Bridge."""
+    """A folder with the list of images alone, no Megatron-Bridge, no site."""
     monkeypatch.setenv(bridge.PYTHON, "/nowhere")
+    (tmp_path / "envs").mkdir()
+    shutil.copy(ROOT / "envs/images.yaml", tmp_path / "envs")
     monkeypatch.chdir(tmp_path)
 
 
@@ -89,6 +93,13 @@ def test_a_job_of_a_dag_is_checked_with_the_resources_it_gets(config):
             config, "rl", {"run": "super3", "step": "swe1"},
             {"nodes": 4, "gres": "gpu:8", "generate_nodes": 4},
         )  # fmt: skip
+
+
+def test_a_job_whose_image_is_nowhere_is_not_submitted(config, monkeypatch):
+    monkeypatch.setenv("NEMOFLOW_CONTAINERS", "pyxis")
+    task = {"run": "super3", "stage": "sft", "task": "mmlu"}
+    with pytest.raises(UserError, match="images.eval.reference is not set"):
+        check(config, "eval_task", task, GPUS | {"nodes": 1})
 
 
 def test_jobs_of_the_local_engine_are_left_alone(config):

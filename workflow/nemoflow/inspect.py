@@ -214,3 +214,5 @@ def forecast_of(
     yield from forecast.table(made, machine)
     yield from forecast.shortfalls(made, machine)
     wrong += [told for title in found for told in found[title]]
+    missing = dict.fromkeys(text for job in jobs for text in preflight.unstartable(config, job))
+    yield from (f"before the first job of this site: {text}" for text in missing)

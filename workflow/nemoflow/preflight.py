@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nemoflow import bridge, cost, graph, specs, world
+from nemoflow import bridge, cost, graph, launch, specs, world
 from nemoflow.config import Config
 from nemoflow.engines.nemo_rl import fits
 from nemoflow.errors import UserError
@@ -225,7 +225,7 @@ def check(
     for texts in problems(config, found).values():
         wrong += texts
     for each in found:
-        wrong += absent(config, each, made)
+        wrong += [*absent(config, each, made), *unstartable(config, each)]
     refuse(wrong)
     warn_of_disk(config, found)
 
@@ -247,6 +247,15 @@ def absent(config: Config, found: Job, made: Collection[str]) -> Iterator[str]:
         listed = f"{packed}.json" not in made and packed.exists()
         if listed and not any((packed / "train").glob("*.parquet")):
             yield f"{packed}/train: no Parquet file there, but sft.mixture names it; build it again"
+
+
+def unstartable(config: Config, found: Job) -> Iterator[str]:
+    """Why a job's line cannot be built at this site: no image, no srun, no containers."""
+    identity = specs.of(config, found.rule, dict(found.wildcards)).identity
+    try:
+        launch.line(identity, found.rule, Path("job.json"), found.machine)
+    except UserError as error:
+        yield str(error)
 
 
 def absent_shards(blend: str) -> Iterator[str]:
