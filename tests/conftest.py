@@ -26,6 +26,21 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: places.get(item.path.name, len(FIRST)))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_slurm(request, tmp_path_factory):
+    """Let Slurm's commands fail at once: that of tests/cluster comes and goes beside these tests."""
+    if any("cluster" in item.path.parts for item in request.session.items):
+        yield
+        return
+    folder = tmp_path_factory.mktemp("no_slurm")
+    for name in ("sbatch", "scontrol", "sinfo", "squeue"):
+        (folder / name).write_text("#!/bin/sh\nexit 1\n")
+        (folder / name).chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(folder), prepend=os.pathsep)
+        yield
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory) -> Checkout:
     """A finished micro run; tests read it, or copy it before they change anything."""

@@ -81,7 +81,7 @@ READERS = {
     "mixtures.sources.*.weight": {"pack"},
     "mixtures.sources.*": {"render"},
     "mixtures.*": {"pack"},
-    "prompts.*": {"resolve"},
+    "prompts.expected": NOTHING, "prompts.*": {"resolve"},
     "tasks.prompts": INPUT,
     "tasks.*": {"eval_task"},
 }  # fmt: skip

@@ -87,8 +87,10 @@ def among(
         return []
     if kind == "milestones":
         return [step for step in found if step % asked == 0]
-    first = stop - asked["iterations"] if stop else None
-    return [step for step in found if first and first < step < stop and step % asked["every"] == 0]
+    if stop is None:
+        return []
+    inside = range(stop - asked["iterations"] + 1, stop)
+    return [step for step in found if step in inside and step % asked["every"] == 0]
 
 
 def prune(progress: str | Path, options: Mapping[str, Any], stop: int | None = None) -> None:
