@@ -4,7 +4,8 @@
 `NEMOFLOW_GPU_TESTS=interpreter` Triton's interpreter runs the kernels too (minutes; numpy < 2.4).
 
 On a machine with a GPU and no package index: `PYTHONPATH=workflow python3 -m pytest tests/gpu`.
-Tried against torch 2.11 (CUDA 13), triton 3.6 and transformers 5.17 or later, on Python 3.12.
+Meant for torch 2.11 (CUDA 13), triton 3.6 and transformers 5.17 or later, on Python 3.12; no GPU
+has run them yet.
 Bring wheels of megatron-core 0.19.2 (cp312), mamba-ssm 2.3.2.post1 (pure Python: `pip wheel` it
 with MAMBA_SKIP_CUDA_BUILD=TRUE and MAMBA_FORCE_BUILD=TRUE), einops, msgspec, pydantic with
 pydantic-core, annotated-types and typing-inspection. Not causal-conv1d, nor transformer-engine.
