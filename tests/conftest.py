@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def no_slurm(request, tmp_path_factory):
-    """Let Slurm's commands fail at once: that of tests/cluster comes and goes beside these tests."""
+    """Let Slurm's commands fail at once: the one of tests/cluster comes and goes meanwhile."""
     if any("cluster" in item.path.parts for item in request.session.items):
         yield
         return
