@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-here test-beside test-cluster test-long test-gpu dag reference lint submit
+.PHONY: help setup demo test test-here test-beside test-cluster test-contract test-long test-gpu dag reference lint submit
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,24 +28,26 @@ setup: .venv/installed  ## install the local environment into .venv
 demo: .venv/installed  ## build super3 at laptop size, from text to scores and a report page
 	@$(BIN)/python -m nemoflow.demo super3-tiny
 
-# The tests on Slurm mostly wait, so they run beside the others, with the same finished micro run;
-# what they print is held back until they end.
-test: .venv/installed .venv-megatron/installed  ## all tests: ours, then those against other people's code
+# The tests on Slurm mostly wait, so they and then those against other people's code run beside the
+# others, with the same finished micro run; what they print is held back until they end.
+test: .venv/installed .venv-megatron/installed  ## all tests: ours, and those against other people's code
 	@export TESTS_SHARED=$$(mktemp -d); trap 'rm -rf "$$TESTS_SHARED"' EXIT; \
 	    $(MAKE) --no-print-directory --jobs 2 --keep-going test-here test-beside
-	NEMOFLOW_PYTHON=$(BIN)/python PYTHONPATH=workflow \
-	    .venv-megatron/bin/python -m pytest tests/contract
 
 test-here: .venv/installed  ## those of them that need neither Slurm nor the cluster's software
 	$(BIN)/python -m pytest --ignore tests/contract --ignore tests/cluster -m 'not long' \
-	    --durations 15 -n 2 --dist loadfile --no-loadscope-reorder
+	    --durations 15 -n 3 --dist loadfile --no-loadscope-reorder
 
-test-beside: .venv/installed  ## test-cluster, its output held back until the end
-	@code=0; told=$$($(MAKE) --no-print-directory test-cluster 2>&1) || code=$$?; \
-	    printf '%s\n' "$$told"; exit $$code
+test-beside:  ## test-cluster and test-contract, their output held back until the end
+	@code=0; told=$$($(MAKE) --no-print-directory --jobs 1 --keep-going test-cluster test-contract \
+	    2>&1) || code=$$?; printf '%s\n' "$$told"; exit $$code
 
 test-cluster: .venv/installed  ## the tests on a Slurm of this machine, installed with apt where it can be
 	$(BIN)/python -m pytest tests/cluster -m 'not long' --durations 5
+
+test-contract: .venv/installed .venv-megatron/installed  ## those against megatron-core and Megatron-Bridge
+	NEMOFLOW_PYTHON=$(BIN)/python PYTHONPATH=workflow \
+	    .venv-megatron/bin/python -m pytest tests/contract
 
 test-long: .venv/installed  ## the tests that train for minutes: tiny runs, seeds, many kills
 	$(BIN)/python -m pytest -m long

@@ -1,15 +1,26 @@
 """What tests of several folders need: a finished micro run, built once per session."""
 
 import os
+import signal
 
 import pytest
 
 from workflow.checkout import Checkout, once
 
 os.environ.setdefault("NEMOFLOW_DEVICE", "cpu")  # golden digests are a CPU's
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts behind
 
-# The longest files.
-FIRST = ("test_golden.py", "test_publish.py", "test_resume.py", "test_failure.py")
+# The longest files; the second needs no finished run, while the first builds it.
+FIRST = (
+    "test_golden.py",
+    "test_mistakes.py",
+    "test_publish.py",
+    "test_failure.py",
+    "test_resume.py",
+    "test_rerun.py",
+    "test_scripts_again.py",
+    "test_experiment.py",
+)
 
 
 def pytest_addoption(parser):

@@ -161,7 +161,7 @@ def follow(joined: subprocess.Popen, alive: partial) -> bool:
         if met and not here:
             return True
         met = met or here
-        time.sleep(min(2.0, seconds() / 20))
+        time.sleep(min(2.0, seconds() / 200))
     return met and not alive()
 
 
