@@ -2,9 +2,7 @@
 
 # ruff: noqa: E501  (a table reads better whole)
 
-import os
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 
@@ -96,20 +94,13 @@ def checkout(tmp_path_factory):
 
 def refused(checkout, *arguments) -> str:
     """The message of a command that must fail politely within five seconds, jobs untouched."""
-    started = time.monotonic()
-    done = checkout.run(*arguments)
-    seconds = time.monotonic() - started
+    done, seconds = checkout.timed(*arguments)
     assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stdout and 'File "' not in done.stdout, done.stdout
     assert "error: " in done.stdout
-    assert seconds < 5 * slowness(), f"{seconds:.1f} s"
+    assert seconds < 5, f"{seconds:.1f} s"
     assert not list((checkout.folder / "results").rglob("*.json"))
     return done.stdout
-
-
-def slowness() -> float:
-    """How much slower than idle this machine may be now: two jobs per core are twice."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="module")
