@@ -36,7 +36,7 @@ test: .venv/installed .venv-megatron/installed  ## all tests: ours, and those ag
 
 test-here: .venv/installed  ## those of them that need neither Slurm nor the cluster's software
 	$(BIN)/python -m pytest --ignore tests/contract --ignore tests/cluster -m 'not long' \
-	    --durations 15 -n 3 --dist loadfile --no-loadscope-reorder
+	    --durations 15 -n 2 --dist loadfile --no-loadscope-reorder
 
 test-beside:  ## test-cluster and test-contract, their output held back until the end
 	@code=0; told=$$($(MAKE) --no-print-directory --jobs 1 --keep-going test-cluster test-contract \

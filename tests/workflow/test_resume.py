@@ -49,7 +49,7 @@ def differing(one: Checkout, other: Checkout) -> list[str]:
 
 def test_kills_leave_no_trace_in_the_products(built, fresh):
     seed = int(os.environ.get("KILL_SEED", "0"))
-    modes = ["tree", "trainer", "controller", "tree"]
+    modes = ["tree", "trainer", "controller"]
     log = build_with_kills(fresh, random.Random(seed), modes, longest=14)
     assert differing(fresh, built) == []
     assert "LockException" not in log and "IncompleteFiles" not in log
