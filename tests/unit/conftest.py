@@ -29,3 +29,30 @@ def config(tmp_path_factory) -> Config:
 def config_folder(tmp_path):
     """The same as files, to edit."""
     return small_config.make(tmp_path)
+
+
+@pytest.fixture
+def one_thread():
+    """The same bytes on any machine."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory, tiny_tokenizer):
+    """What jobs of the local engine begin with; see local_jobs."""
+    import torch
+
+    import local_jobs
+
+    torch.set_num_threads(1)
+    return local_jobs.inputs(tmp_path_factory.mktemp("inputs"), tiny_tokenizer)
+
+
+@pytest.fixture
+def reward_by_length(monkeypatch):
+    """Any reward that a random model sometimes earns: an even number of characters."""
+    from nemoflow.engines.local.rewards import REWARDS
+
+    monkeypatch.setitem(REWARDS, "boxed_math", lambda row, text: float(len(text) % 2 == 0))

@@ -77,12 +77,6 @@ def test_kernels_that_are_used_are_told(gpu, monkeypatch, capsys):
     )
 
 
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory, tiny_tokenizer):
-    torch.set_num_threads(1)
-    return local_jobs.inputs(tmp_path_factory.mktemp("inputs"), tiny_tokenizer)
-
-
 def settings(task):
     last = {"stop_iteration": 3} if task == "pretrain" else {"iterations": 3}
     return last | ({"kl": 0.1} if task == "rl" else {})

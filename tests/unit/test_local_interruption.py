@@ -6,30 +6,15 @@ import time
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 import local_jobs
 from local_jobs import TASKS, run_task
 from nemoflow import checkpoint, metrics
 from nemoflow.engines.local import interruption
 from nemoflow.engines.local.interruption import Interruption
-from nemoflow.engines.local.rewards import REWARDS
 from nemoflow.launch import INTERRUPTED
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory, tiny_tokenizer):
-    return local_jobs.inputs(tmp_path_factory.mktemp("inputs"), tiny_tokenizer)
-
-
-@pytest.fixture(autouse=True)
-def reward_by_length(monkeypatch):
-    monkeypatch.setitem(REWARDS, "boxed_math", lambda row, text: float(len(text) % 2 == 0))
+pytestmark = pytest.mark.usefixtures("one_thread", "reward_by_length")
 
 
 @pytest.fixture

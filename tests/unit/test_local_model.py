@@ -24,9 +24,7 @@ MODEL = local_jobs.MODEL
 NANO = MODEL | {"mtp": None, "moe": MODEL["moe"] | {"latent": None}}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

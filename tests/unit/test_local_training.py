@@ -21,21 +21,7 @@ from nemoflow.engines.local.rollout import sample
 from nemoflow.engines.local.sft import sft
 from nemoflow.errors import UserError
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory, tiny_tokenizer):
-    return local_jobs.inputs(tmp_path_factory.mktemp("inputs"), tiny_tokenizer)
-
-
-@pytest.fixture(autouse=True)
-def reward_by_length(monkeypatch):
-    """Any reward that a random model sometimes earns: an even number of characters."""
-    monkeypatch.setitem(REWARDS, "boxed_math", lambda row, text: float(len(text) % 2 == 0))
+pytestmark = pytest.mark.usefixtures("one_thread", "reward_by_length")
 
 
 def killed_at(task, progress, inputs, step):

@@ -21,7 +21,7 @@ PLUGIN = "policy.generation.vllm_cfg.http_server_serving_chat_kwargs.reasoning_p
 
 # Every difference, and why. Where a value is told, ours is that and nothing else; `...` is any.
 EVERYWHERE = {
-    "policy.model_name": ("MODEL", "a placeholder there (U34, U35); ours is the export before it"),
+    "policy.model_name": ("MODEL", "a placeholder there; ours is the export before it"),
     "policy.tokenizer.name": ("MODEL", "the export brings its tokenizer"),
     "checkpointing.checkpoint_dir": ("WORK", "below progress/"),
     "checkpointing.keep_top_k": (2, "all of them there, 1.7 TB each; options.keep"),
@@ -90,8 +90,8 @@ DIFFERENCES = {
     },
     "nano3-rlvr": EVERYWHERE
     | {
-        "data.train_jsonl_fpath": ("TRAIN", "a placeholder there (U34)"),
-        "data.validation_jsonl_fpath": ("VALIDATION", "a placeholder there (U34)"),
+        "data.train_jsonl_fpath": ("TRAIN", "a placeholder there"),
+        "data.validation_jsonl_fpath": ("VALIDATION", "a placeholder there"),
         "policy.generation.vllm_cfg.async_engine": (
             True,
             "nano-v3 refuses to use NeMo-Gym without (grpo.py, _should_use_nemo_gym)",

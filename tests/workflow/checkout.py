@@ -51,14 +51,7 @@ class Checkout:
 
     def run(self, *command: str, check: bool = False) -> subprocess.CompletedProcess:
         """Run a command in the checkout; stderr comes with stdout."""
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        done, _ = self.timed(*command)
         assert not check or done.returncode == 0, done.stdout
         return done
 

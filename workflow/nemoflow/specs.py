@@ -5,6 +5,7 @@ and `options`, keys that cannot change a result. The digest of the identity name
 the one parameter that Snakemake sees: changing a key re-runs exactly the stages that read it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,11 @@ def read(path: str | Path, stage: str) -> Spec:
     if content["stage"] != stage:
         raise UserError(f"{path}: a spec of {content['stage']}, not of {stage}")
     return Spec(**content)
+
+
+def last_step(identity: Mapping[str, Any]) -> int | None:
+    """The step at which a training ends, by its config; None where only its data tell."""
+    return identity.get("stop_iteration") or identity.get("iterations")
 
 
 def of(config: Config, stage: str, wildcards: dict[str, str]) -> Spec:

@@ -2,12 +2,11 @@
 
 import os
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemoflow.allocation import GPUS
+from nemoflow.allocation import GPUS, ask
+from nemoflow.errors import UserError
 
 # Slurm's letters, in the order of the fields of `Job`; the folder last, it may hold anything.
 LETTERS = ["i", "T", "r", "P", "D", "C", "m", "b", "l", "M", "S", "k", "Z"]
@@ -76,17 +75,12 @@ class Job:
 
 def jobs() -> list[Job] | None:
     """My jobs that wait or run and work in this folder; None where Slurm is not, or is silent."""
-    if shutil.which("squeue") is None:
-        return None
     letters = "|".join(f"%{letter}" for letter in LETTERS)
-    command = ["squeue", "--me", "--noheader", f"--format={letters}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
+        told = ask("squeue", "--me", "--noheader", f"--format={letters}")
+    except UserError:
         return None
-    if done.returncode:
-        return None
-    lines = [line.split("|", len(LETTERS) - 1) for line in done.stdout.splitlines()]
+    lines = [line.split("|", len(LETTERS) - 1) for line in told.splitlines()]
     here = os.path.realpath(os.getcwd())
     found = [Job(*line) for line in lines if len(line) == len(LETTERS)]
     return [job for job in found if here == os.path.realpath(job.folder)]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemoflow import planning, site, squeue
+from nemoflow.allocation import ask
 from nemoflow.config import Config
 from nemoflow.config.load import FROZEN, SUBMITTED
 from nemoflow.controller import SECONDS_BEFORE_END
@@ -107,12 +108,11 @@ def sbatch(targets: list[str], log: Path) -> list[str]:
 
 def longest(partition: str | None) -> str | None:
     """The longest time that a partition, or the default one, allows; None where Slurm is silent."""
-    asked = ["sinfo", "--all", "--noheader", "--format=%P|%l"]
     try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
+        told = ask("sinfo", "--all", "--noheader", "--format=%P|%l")
+    except UserError:
         return None
-    limits = dict(line.split("|", 1) for line in done.stdout.splitlines() if "|" in line)
+    limits = dict(line.split("|", 1) for line in told.splitlines() if "|" in line)
     names = [partition, f"{partition}*"] if partition else [n for n in limits if n.endswith("*")]
     found = next((limits[name] for name in names if name in limits), None)
     return LONGEST if found == "infinite" else found

@@ -25,12 +25,12 @@ ITERATION = re.compile(r"iter_(\d{7})")
 ITERATION_GLOB = "iter_[0-9]*"
 PARTS = (".metadata", "metadata.json")
 COMMON = "common.pt"
-# Keys of run_config.yaml's model, or of its older releases, and of the model section.
-NAMES = {
+# Keys of run_config.yaml's model, which are the fields of Megatron-Bridge's model provider, and of
+# the model section.
+FIELDS = {
     "vocab_size": "vocab_size",
     "hidden_size": "hidden_size",
     "num_layers": "layers",
-    "hybrid_override_pattern": "pattern",
     "hybrid_layer_pattern": "pattern",
     "ffn_hidden_size": "ffn",
     "layernorm_epsilon": "norm_epsilon",
@@ -48,6 +48,7 @@ NAMES = {
     "moe_latent_size": "moe.latent",
     "moe_router_topk_scaling_factor": "moe.scaling",
 }
+OLDER = {"hybrid_override_pattern": "pattern"}  # of older releases
 # What reading a damaged pickle, or one of something else, ends in.
 BROKEN = (
     pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError
@@ -197,7 +198,7 @@ def model_config(folder: Path) -> dict[str, Any]:
 def differences(config: dict[str, Any], model: dict[str, Any]) -> list[str]:
     """The keys that run_config.yaml's model and a model section both have and not alike."""
     found = []
-    for name, key in NAMES.items():
+    for name, key in (FIELDS | OLDER).items():
         theirs, ours = config.get(name), value_at(model, key)
         if key == "pattern" and isinstance(theirs, str):
             theirs = theirs.partition("/")[0]  # behind it stand the layers of MTP

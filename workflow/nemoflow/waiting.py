@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nemoflow import journal, reasons, squeue
+from nemoflow.allocation import ask
 from nemoflow.errors import UserError
 from nemoflow.progress import say
 
@@ -94,12 +95,12 @@ def refuse_unknown(asked: Mapping[str, Iterable[tuple[str | None, str | None]]])
     pairs = [(rule, *pair) for rule, asked_for in asked.items() for pair in asked_for]
     partitions = {(rule, name) for rule, p, _ in pairs for name in str(p or "").split(",") if name}
     accounts = {(rule, a) for rule, _, a in pairs if a}
-    told = ["sinfo", "--all", "--noheader", "--format=%R"]
-    refuse(partitions, listed(told), "partition", "partition in profiles/site.yaml")
-    user = getpass.getuser()
-    told = ["sacctmgr", "-n", "-s", "list", "user", user, "format=account%256"]
+    known = listed("sinfo", "--all", "--noheader", "--format=%R")
+    refuse(partitions, known, "partition", "partition in profiles/site.yaml")
     if accounts:
-        refuse(accounts, listed(told), "account", "account in profiles/site.yaml")
+        user = getpass.getuser()
+        known = listed("sacctmgr", "-n", "-s", "list", "user", user, "format=account%256")
+        refuse(accounts, known, "account", "account in profiles/site.yaml")
 
 
 def refuse(asked: set[tuple[str, str]], known: set[str], what: str, place: str) -> None:
@@ -114,11 +115,10 @@ def refuse(asked: set[tuple[str, str]], known: set[str], what: str, place: str) 
     )
 
 
-def listed(command: list[str]) -> set[str]:
+def listed(*command: str) -> set[str]:
     """The lines that a command of Slurm prints; none where it cannot answer."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
+        told = ask(*command)
+    except UserError:
         return set()
-    lines = done.stdout.splitlines() if done.returncode == 0 else []
-    return {line.strip() for line in lines if line.strip()}
+    return {line.strip() for line in told.splitlines() if line.strip()}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from nemoflow import cost
+from nemoflow import cost, graph
 from nemoflow.config.run import Run
 from nemoflow.config.training import Parallel
 from nemoflow.machine import Machine
@@ -52,10 +52,7 @@ class Stage:
     @property
     def entry(self) -> Any:
         """The phase, the section of SFT, or the step."""
-        entries = {"pretrain": "phases", "rl": "steps"}.get(self.section)
-        if entries is None:
-            return self.settings
-        return getattr(self.settings, entries)[self.name.partition(".")[2]]
+        return self.settings if self.name == "sft" else graph.entry(self.run, self.name)
 
     @property
     def replicas(self) -> int:

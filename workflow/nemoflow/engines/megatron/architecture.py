@@ -4,29 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nemoflow.errors import UserError
+from nemoflow.torch_dist import FIELDS
 
 CONV = 4
-MODEL = {
-    "hybrid_layer_pattern": "pattern",
-    "num_layers": "layers",
-    "hidden_size": "hidden_size",
-    "vocab_size": "vocab_size",
+MODEL = FIELDS | {
     "init_method_std": "init_std",
-    "layernorm_epsilon": "norm_epsilon",
-    "num_attention_heads": "attention.heads",
-    "num_query_groups": "attention.kv_heads",
-    "kv_channels": "attention.head_dim",
-    "mamba_num_heads": "mamba.heads",
-    "mamba_head_dim": "mamba.head_dim",
-    "mamba_state_dim": "mamba.state",
-    "mamba_num_groups": "mamba.groups",
     "mamba_chunk_size": "mamba.chunk",
-    "num_moe_experts": "moe.experts",
-    "moe_router_topk": "moe.experts_per_token",
-    "moe_ffn_hidden_size": "moe.ffn",
-    "moe_shared_expert_intermediate_size": "moe.shared_ffn",
-    "moe_latent_size": "moe.latent",
-    "moe_router_topk_scaling_factor": "moe.scaling",
     "moe_router_bias_update_rate": "moe.bias_update_rate",
     "moe_aux_loss_coeff": "moe.aux_loss",
 }
@@ -70,9 +53,9 @@ def fields(model: Mapping[str, Any]) -> Iterator[tuple[str, tuple]]:
     """
     if (conv := model["mamba"]["conv"]) != CONV:
         raise UserError(f"model.mamba.conv: {conv}; megatron-core's mixer has a width of {CONV}")
-    names = {**MODEL, **(MTP if model.get("mtp") else {})}
-    if model.get("ffn"):
-        names["ffn_hidden_size"] = "ffn"
+    names = MODEL | (MTP if model.get("mtp") else {})
+    if not model.get("ffn"):
+        names.pop("ffn_hidden_size")
     for field, key in names.items():
         value: Any = model
         for name in key.split("."):

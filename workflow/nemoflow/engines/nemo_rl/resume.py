@@ -5,7 +5,6 @@ NeMo-RL writes tmp_step_N and renames it; where step_N exists it is old_step_N f
 """
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,13 @@ from nemoflow import checkpoint
 from nemoflow.files import read_json, write_json
 from nemoflow.progress import say
 
-STEP = re.compile(r"step_(\d+)")
 INITIAL = "initial"  # the start model in Megatron's format, converted by NeMo-RL
 
 
 def steps(work: Path) -> dict[int, Path]:
     """The step_N folders by number, lowest first."""
-    found = {int(m[1]): path for path in work.glob("step_*") if (m := STEP.fullmatch(path.name))}
-    return dict(sorted(found.items()))
+    found = [path for path in work.glob("step_*") if checkpoint.RL_NAME.fullmatch(path.name)]
+    return dict(sorted((checkpoint.step_of(path), path) for path in found))
 
 
 def newest(work: Path) -> int:
