@@ -47,10 +47,12 @@ test-cluster: .venv/installed  ## the tests on a Slurm of this machine, installe
 
 test-contract: .venv/installed .venv-megatron/installed  ## those against megatron-core and Megatron-Bridge
 	NEMOFLOW_PYTHON=$(BIN)/python PYTHONPATH=workflow \
-	    .venv-megatron/bin/python -m pytest tests/contract
+	    .venv-megatron/bin/python -m pytest tests/contract -m 'not long'
 
-test-long: .venv/installed  ## the tests that train for minutes: tiny runs, seeds, many kills
+test-long: .venv/installed .venv-megatron/installed  ## the tests that take minutes: tiny runs, seeds, many kills
 	$(BIN)/python -m pytest -m long
+	NEMOFLOW_PYTHON=$(BIN)/python PYTHONPATH=workflow \
+	    .venv-megatron/bin/python -m pytest tests/contract -m long
 
 test-gpu: .venv/installed .venv-megatron/installed  ## the tests that need one GPU; skipped with the reason elsewhere
 	$(BIN)/python -m pytest tests/gpu/test_gpu_local.py

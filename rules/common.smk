@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from nemoflow import controller, imports, locks, provenance, sealing, specs
-from nemoflow import storage
+from nemoflow import import_paths, storage
 from nemoflow.config.base import NAME
 from nemoflow.config.load import current
 from nemoflow.errors import UserError
@@ -71,6 +71,13 @@ def spec(stage):
         if stage == "import_model":
             product = Path(f"results/{wildcards.run}/init.json")
             imports.check_early(settings, wildcards.run, product)
+        if stage == "corpus":
+            product = Path(
+                f"results/data/tokens/{wildcards.tokenizer}/{wildcards.corpus}.json"
+            )
+            import_paths.check_early(
+                settings, **dict(wildcards.items()), product=product
+            )
         return str(made.write(Path(".snakemake/specs")))
 
     return path

@@ -27,6 +27,11 @@ rule plan:
         " --output {output.plan} 2>&1 | tee {log:q}"
 
 
+def cores_of_part(wildcards):
+    """The cores of this machine, shared by a corpus' parts; a profile of a cluster says its own."""
+    return max(1, (workflow.cores or 1) // len(names.parts(wildcards)))
+
+
 rule tokens:
     """Tokenize one part of a corpus into shards."""
     input:
@@ -36,20 +41,25 @@ rule tokens:
         part=temp("results/data/tokens/{tokenizer}/{corpus}.parts/{part}.json"),
     log:
         "results/data/logs/tokens-{tokenizer}-{corpus}-{part}.log",
+    threads: cores_of_part
     params:
         spec=spec("tokens"),
     shell:
         "python workflow/scripts/tokens.py --spec {params.spec:q} --sources results/data/sources"
         " --plan {input.plan} --tokenizer {input.tokenizer} --part {wildcards.part}"
-        " --output {output.part} 2>&1 | tee {log:q}"
+        " --workers {threads} --output {output.part} 2>&1 | tee {log:q}"
 
 
 rule corpus:
-    """Join the parts of a corpus into one product."""
+    """Join the parts of a corpus into one product, or import existing shards as one."""
     input:
         parts=collect(
             "results/data/tokens/{{tokenizer}}/{{corpus}}.parts/{part}.json",
             part=names.parts,
+        ),
+        tokenizer=collect(
+            "results/data/tokenizers/{tokenizer}.json",
+            tokenizer=names.tokenizer_of_import,
         ),
     output:
         corpus="results/data/tokens/{tokenizer}/{corpus}.json",
@@ -59,4 +69,4 @@ rule corpus:
         spec=spec("corpus"),
     shell:
         "python workflow/scripts/corpus.py --spec {params.spec:q} --parts {input.parts}"
-        " --output {output.corpus} 2>&1 | tee {log:q}"
+        " --tokenizer {input.tokenizer} --output {output.corpus} 2>&1 | tee {log:q}"

@@ -40,7 +40,7 @@ rule pretrain:
         corpora=collect(
             "results/data/tokens/{tokenizer}/{corpus}.json",
             tokenizer=names.tokenizer,
-            corpus=names.blended_corpora,
+            corpus=names.trained_corpora,
         ),
         init=collect(
             "results/{owner}/pretrain/{before}/checkpoint.json",

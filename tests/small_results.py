@@ -69,10 +69,17 @@ class Results:
         return {
             "config": {"about": "a run of a test", "eval": self.asked, "seed": 7},
             "chain": [*self.stages, "rl.branch"],
+            "gaps": {"phase1": [["books", 0.2, "nobody may have them"]]},
         }
 
+    def shards(self, name):
+        return [f"results/data/tokens/small/{name}/{part}/train_00000" for part in ("0000", "0001")]
+
     def make_corpus(self, name):
-        shards = [{"prefix": f"x/{name}", "split": "train", "sequences": 9, "tokens": 6400}]
+        shards = [
+            {"prefix": prefix, "split": "train", "sequences": 4, "tokens": 3200}
+            for prefix in self.shards(name)
+        ]
         rows = {"in": 12, "kept": 9, "dropped": {"too_short": 3}}
         path = f"results/data/tokens/small/{name}.json"
         return self.put(path, {"stage": "corpus", "corpus": name}, shards=shards, rows=rows)
@@ -81,8 +88,8 @@ class Results:
         entries = [
             entry
             for name, weight in self.corpora.items()
-            for part in ("0000", "0001")
-            for entry in (str(weight / 2), f"results/data/tokens/small/{name}/{part}/train_00000")
+            for prefix in self.shards(name)
+            for entry in (str(weight / 2), prefix)
         ]
         write_json(f"{folder}/blend.json", {"train": entries, "valid": [], "test": []})
         identity = {"stage": "blend", "weights": self.corpora}

@@ -103,7 +103,7 @@ def make_small_blend() -> None:
         "sums": make_corpus("sums", small, 100, Path("tokens")),
         "prose": make_corpus("prose", large, 400, Path("tokens")),
     }
-    blend, _ = make_blend({"sums": 3.0, "prose": 1.0}, corpora)
+    blend = make_blend({"sums": 3.0, "prose": 1.0}, corpora)
     write_json("blend.json", blend)
 
 

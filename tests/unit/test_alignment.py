@@ -195,8 +195,8 @@ def test_what_else_differs_between_two_builds_of_one_config_is_told():
 
 def test_source_files_that_changed_under_one_config_are_told():
     ours, theirs = Lineage(), Lineage(noise={"data/plans/news.json"})
-    for lineage, md5 in ((ours, "1"), (theirs, "2")):
-        files = [{"path": "a", "md5": "1"}, {"path": "b", "md5": md5}]
+    for lineage, digest in ((ours, "1"), (theirs, "2")):
+        files = [{"path": "a", "digest": "1"}, {"path": "b", "digest": digest}]
         lineage.products["results/data/plans/news.json"].content["files"] = files
     found = compared(ours, theirs)
     assert found.rebuilt == {"results/data/plans/news.json": "source files differ (1, b first)"}

@@ -26,27 +26,41 @@ CORPORA = {
 
 
 def test_a_shard_weighs_its_share_of_tokens():
-    blend, shares = make_blend({"web": 2, "math": 1}, CORPORA)
-    assert blend == {
+    assert make_blend({"web": 2, "math": 1}, CORPORA) == {
         "train": ["1.5", "web/train_0", "0.5", "web/train_1", "1.0", "math/train_0"],
         "valid": ["2.0", "web/valid_0", "1.0", "math/valid_0"],
         "test": ["2.0", "web/test_0"],
     }
-    assert shares["math"]["absent"] == ["test"] and shares["web"]["absent"] == []
-    assert shares["web"]["requested"] == 2 / 3 and shares["web"]["share"] == 400 / 450
-    assert shares["math"]["tokens"] == 50
 
 
-def test_weight_zero_takes_no_part():
-    blend, shares = make_blend({"web": 1.0, "math": 0}, CORPORA)
-    assert "math/train_0" not in blend["train"] and list(shares) == ["web"]
+def test_weight_zero_is_not_trained_on():
+    blend = make_blend({"web": 1.0, "math": 0}, CORPORA)
+    assert not [entry for entries in blend.values() for entry in entries if "math" in entry]
+
+
+def test_an_empty_shard_is_not_told_of():
+    shards = [*CORPORA["web"], shard("web/train_2", "train", 0), shard("web/test_1", "test", 0)]
+    assert make_blend({"web": 2}, {"web": shards}) == make_blend({"web": 2}, CORPORA)
+
+
+def test_imported_shards_keep_their_weights_to_each_other():
+    shards = [
+        shard("a", "train", 10) | {"weight": 3.0},
+        shard("b", "train", 1000) | {"weight": 1.0},
+        shard("unused", "train", 5) | {"weight": 0.0},
+        shard("v", "valid", 5) | {"weight": 7.0},
+        shard("x", "test", 5) | {"weight": 1.0},
+    ]
+    blend = make_blend({"theirs": 2}, {"theirs": shards})
+    assert blend["train"] == ["1.5", "a", "0.5", "b"]
+    assert blend["valid"] == ["2.0", "v"] and blend["test"] == ["2.0", "x"]
 
 
 @given(st.lists(st.integers(1, 10**12), min_size=1, max_size=50), st.floats(1e-3, 1e3))
 def test_shards_add_up_to_the_weight(tokens, weight):
     shards = [shard(f"t{i}", "train", n) for i, n in enumerate(tokens)]
     shards += [shard("v", "valid", 1), shard("x", "test", 1)]
-    blend, _ = make_blend({"web": weight}, {"web": shards})
+    blend = make_blend({"web": weight}, {"web": shards})
     weights = [float(entry) for entry in blend["train"][::2]]
     assert sum(weights) == pytest.approx(weight)
     assert weights == [weight * (n / sum(tokens)) for n in tokens]

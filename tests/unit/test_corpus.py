@@ -1,15 +1,30 @@
-"""Listing, pinning and reading sources."""
+"""Listing, pinning and reading sources: local ones and built-in ones, and one of the hub."""
 
 import gzip
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nemoflow import builtin, corpus
-from nemoflow.corpus import RowCount, list_files, read_rows, read_source, rows, texts
+import hub_server
+from nemoflow import builtin, digests
+from nemoflow.corpus import (
+    RowCount,
+    list_files,
+    opened,
+    pin,
+    pinned,
+    read_rows,
+    read_source,
+    rows,
+    texts,
+)
 from nemoflow.errors import UserError
+from nemoflow.files import sha256_of
 
 ROWS = [{"text": f"row {i}"} for i in range(10)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -102,7 +117,7 @@ def test_a_changed_file_is_refused_with_both_digests(tmp_path):
     source = {"local": str(path)}
     (file,) = list_files(source, tmp_path / "cache")
     path.write_text(LINES.replace("row 3", "row 4"))
-    with pytest.raises(UserError, match=rf"{path}.*md5 [0-9a-f]{{32}}.*{file.md5}.*changed"):
+    with pytest.raises(UserError, match=rf"{path}.*sha256:[0-9a-f]{{64}}.*{file.digest}.*changed"):
         list(read_rows(file, source, tmp_path / "cache"))
     path.unlink()
     with pytest.raises(UserError, match="does not exist any more"):
@@ -113,7 +128,7 @@ def test_digests_are_read_once(tmp_path, monkeypatch):
     (tmp_path / "a.jsonl").write_text(LINES)
     source = {"local": str(tmp_path)}
     (file,) = list_files(source, tmp_path / "cache")
-    monkeypatch.setattr(corpus.hashlib, "file_digest", None)
+    monkeypatch.setattr(digests, "open", None, raising=False)
     assert len(list(read_rows(file, source, tmp_path / "cache"))) == 10
 
 
@@ -133,8 +148,7 @@ def test_rows_and_texts_of_several_sources(tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ({"hub": "nvidia/Nemotron-CC-v2"}, "hub is not available.*hf download.*local: DIR"),
-        ({}, "exactly one of builtin, local, hub"),
+        ({}, "exactly one of builtin, local, hub, url"),
         ({"local": "a", "builtin": "equations"}, "exactly one"),
         ({"local": "nowhere/*.jsonl"}, r"nowhere/\*\.jsonl: no such file"),
         ({"builtin": "equations"}, "say how many rows with count"),
@@ -148,10 +162,67 @@ def test_sources_that_cannot_be_listed(tmp_path, source, message):
 
 def test_data_of_other_kinds_is_not_left_out_in_silence(tmp_path):
     (tmp_path / "a.jsonl").write_text(LINES)
-    (tmp_path / "b.parquet").touch()
-    for local in (tmp_path, tmp_path / "b.parquet", f"{tmp_path}/*"):
-        with pytest.raises(UserError, match="b.parquet cannot be read in this release"):
+    (tmp_path / "b.arrow").touch()
+    for local in (tmp_path, tmp_path / "b.arrow", f"{tmp_path}/*"):
+        with pytest.raises(UserError, match="b.arrow cannot be read; rows come from .*convert it"):
             list_files({"local": str(local)}, tmp_path / "cache")
+
+
+def write_every_kind(folder):
+    """The same rows as each kind of file; {name: whether it can be cut}."""
+    zstd = zstandard.compress(LINES[:40].encode()) + zstandard.compress(LINES[40:].encode())
+    (folder / "a.jsonl").write_text(LINES)
+    (folder / "b.json.gz").write_bytes(gzip.compress(LINES.encode()))
+    (folder / "c.jsonl.zst").write_bytes(zstd)
+    pq.write_table(pa.Table.from_pylist(ROWS), folder / "d.parquet", row_group_size=3)
+    return {"a.jsonl": True, "b.json.gz": False, "c.jsonl.zst": False, "d.parquet": True}
+
+
+def test_every_kind_of_file_gives_the_same_rows(tmp_path):
+    kinds = write_every_kind(tmp_path)
+    source, cache = {"local": str(tmp_path)}, tmp_path / "cache"
+    files = list_files(source, cache)
+    assert {file.path: not file.compressed for file in files} == kinds
+    for file in files:
+        assert [row for _, row in read_rows(file, source, cache)] == ROWS
+        assert file.digest == f"sha256:{sha256_of(tmp_path / file.path)}"
+        with opened(file, source, cache) as stored:
+            stored.seek(5)
+            assert stored.read(3) == (tmp_path / file.path).read_bytes()[5:8]
+
+
+def test_parquet_rows_that_are_not_text_are_counted_by_number(tmp_path):
+    texts = pa.array([b"a", b"\xff", b"c"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    found, counts = read_all({"local": str(tmp_path)}, tmp_path / "cache")
+    assert [row["text"] for row in found] == ["a", "c"]
+    assert counts.first == {"not_utf8": "a.parquet, row 2"} and counts.rows_in == 3
+
+
+def test_a_data_set_of_the_hub_is_pinned_listed_and_read(tmp_path, monkeypatch):
+    hub = hub_server.Hub()
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    (tmp_path / "made").mkdir()
+    write_every_kind(tmp_path / "made")
+    content = {f"Good/{p.name}": p.read_bytes() for p in (tmp_path / "made").iterdir()}
+    kept = hub.add("nvidia/data-v2.1", {**content, "Bad/a.jsonl": "{}\n"})
+    source, cache = (
+        {"hub": "nvidia/data-v2.1", "revision": "main", "subset": "Good"},
+        tmp_path / "c",
+    )
+    source = pin(source)
+    assert pinned(source) == {"revision": kept.commit} and pinned({"local": "a"}) == {}
+    files = list_files(source, cache)
+    assert [file.path for file in files] == sorted(content) and not cache.exists()
+    kept.commit = "d" * 40  # the branch moves on, what is pinned stays
+    kept.branches["old"] = source["revision"]
+    for file in files:
+        assert [row for _, row in read_rows(file, source, cache)] == ROWS
+    asked = len(hub.asked)
+    assert read_all(source, cache)[0] == ROWS * 4
+    assert not [path for _, path, _ in hub.asked[asked:] if "/blobs/" in path]
+    hub.shutdown()
+    hub.server_close()
 
 
 def test_a_source_of_empty_files_is_refused(tmp_path):
@@ -177,7 +248,7 @@ class TestBuiltin:
         found = [row for _, row in read_rows(file, self.SOURCE, tmp_path / "one")]
         assert found == list(builtin.rows("equations", 3, 20, "train"))
         other = list_files(self.SOURCE | {"seed": 4}, tmp_path / "one")[0]
-        assert other.path != file.path and other.md5 != file.md5
+        assert other.path != file.path and other.digest != file.digest
 
     def test_is_made_again_when_missing_or_changed(self, tmp_path):
         (file,) = list_files(self.SOURCE, tmp_path)

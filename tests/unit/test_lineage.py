@@ -108,7 +108,10 @@ def test_a_missing_product_is_marked_and_what_it_came_from_still_drawn():
 
 def test_source_files_are_named_and_many_are_counted():
     path = "results/data/rendered/small/chats.json"
-    files = [{"path": f"chats-{i:04d}.jsonl", "bytes": 1000, "md5": f"{i:032d}"} for i in range(20)]
+    files = [
+        {"path": f"chats-{i:04d}.jsonl", "bytes": 1000, "digest": f"sha256:{i:064d}"}
+        for i in range(20)
+    ]
     write_json(path, {**read_json(path), "source_files": files})
     lines = drawn(path)
     first = [line for line in lines if "└─ source chats-0000.jsonl (1.00kB)" in line]

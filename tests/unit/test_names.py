@@ -37,11 +37,13 @@ def test_data_products_follow_from_their_own_files(family):
     assert family.task_prompts(SimpleNamespace(task="mmlu")) == []
 
 
-def test_a_corpus_or_source_without_weight_is_no_input(config_folder):
+def test_what_has_no_weight_is_not_trained_on(config_folder):
     blend = config_folder / "blends/micro-phase1.yaml"
     blend.write_text("weights: {micro-equations: 0, micro-facts: 0.4}\n")
     names = Names(Config(config_folder, overrides="mixtures.micro.sources.chats.weight=0"))
-    assert names.blended_corpora(wildcards("micro", phase="phase1")) == ["micro-facts"]
+    phase1 = wildcards("micro", phase="phase1")
+    assert names.blended_corpora(phase1) == ["micro-equations", "micro-facts"]  # tokenized
+    assert names.trained_corpora(phase1) == ["micro-facts"]
     assert names.mixture_sources(SimpleNamespace(mixture="micro")) == ["more-chats"]
 
 

@@ -103,13 +103,15 @@ def test_digest_and_commit_are_told_short_and_gpu_hours_as_a_product():
 
 
 def test_sources_are_files_and_what_was_fetched_is_the_place_that_the_config_names():
-    listed = [{"path": "a.jsonl", "bytes": 3, "md5": "x"}]
+    listed = [{"path": "a.jsonl", "bytes": 3, "digest": "x"}]
     plan = Product("results/data/plans/a.json", {"files": listed}, {})
     rendered = Product("results/data/rendered/m/a.json", {"files": [], "source_files": listed}, {})
     assert plan.sources == rendered.sources == listed
     hub = {"identity": {"hub": "nvidia/x", "revision": "abc"}}
     fetched = Product("results/data/tokenizers/a.json", hub, {})
     assert fetched.sources == [{"path": "nvidia/x abc"}]
+    fetched.content["pinned"] = {"revision": "c0ffee"}
+    assert fetched.sources == [{"path": "nvidia/x c0ffee"}]
     imported = Product("results/a/init.json", {"identity": {"import": "/models/x"}}, {})
     assert imported.sources == [{"path": "/models/x"}]
     assert Product("results/a/sft/checkpoint.json", {"files": listed}, {}).sources == []

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import hub_server
 import small_tokenizer
 from nemoflow import tokenizer
 from nemoflow.errors import UserError
@@ -61,5 +62,29 @@ def test_broken_folders_are_named(tiny_tokenizer, tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<none>"}))
     with pytest.raises(UserError, match="names no eos_token"):
         tokenizer.eos_id(tmp_path)
-    with pytest.raises(UserError, match="hub nvidia/x: reading from the hub is not available"):
-        tokenizer.fetch("nvidia/x", None, tmp_path)
+
+
+def test_a_tokenizer_of_the_hub_is_fetched_at_its_commit(tmp_path, tiny_tokenizer, monkeypatch):
+    hub = hub_server.Hub()
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    files = {path.name: path.read_bytes() for path in tiny_tokenizer.iterdir()}
+    kept = files | {
+        "special_tokens_map.json": "{}",
+        "chat_template.jinja": "{{ messages }}",
+        "tokenizer.model": "pieces",
+        "cl100k.tiktoken": "ranks",
+    }
+    model = {"model-00001-of-00001.safetensors": "weights", "config.json": "{}", "README.md": ""}
+    hub.add("nvidia/model", {**kept, **model}, "models", commit="a" * 40)
+    hub.add("nvidia/data", model, "models")
+    commit = tokenizer.fetch("nvidia/model", "main", tmp_path / "out", tmp_path / "cache")
+    assert commit == "a" * 40
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(kept)
+    assert tokenizer.vocabulary(tmp_path / "out") == tokenizer.vocabulary(tiny_tokenizer)
+    assert not [path for _, path, _ in hub.asked if "safetensors" in path]
+    with pytest.raises(UserError, match="hub nvidia/data at cccccccccccc: it has no token"):
+        tokenizer.fetch("nvidia/data", None, tmp_path / "out", tmp_path / "cache")
+    with pytest.raises(UserError, match="nvidia/model has no revision v2"):
+        tokenizer.fetch("nvidia/model", "v2", tmp_path / "out", tmp_path / "cache")
+    hub.shutdown()
+    hub.server_close()

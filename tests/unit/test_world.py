@@ -112,7 +112,7 @@ def test_gpus_without_a_precision_name_the_key_to_set(checked):
 
 def test_super3_fits_h100_once_its_experts_are_cut_finer(checked):
     keys = "pretrain: {precision: bf16, parallel: {expert: 64}}"
-    assert checked("super3", keys, kind="h100")[-1].endswith(
+    assert checked("super3", keys, kind="h100")[-2].endswith(
         "9 gaps of the recipe are stated in it"
     )
 

@@ -7,7 +7,7 @@ from queue import Queue
 
 import pytest
 
-from workflow.checkout import TARGET
+from workflow.checkout import TARGET, Checkout
 
 EVALUATED = Counter(export=3, eval_task=6, eval=1)
 AFTER_SFT = Counter(rl=2, export=3, eval_task=4, eval=1)
@@ -27,6 +27,21 @@ CHANGES = {
         "config/blends/micro-phase2.yaml", "micro-equations: 0.6", "micro-equations: 0.5",
         Counter(blend=1, pretrain=1) + AFTER_PRETRAIN,
         "blends.micro-phase2.weights.micro-equations: 0.6 → 0.5",
+    ),
+    "a corpus more": (
+        "config/blends/micro-phase1.yaml", "micro-facts: 0.4", "micro-facts: 0.4, tiny-facts: 1",
+        Counter(plan=1, tokens=2, corpus=1, blend=1, pretrain=2) + AFTER_PRETRAIN,
+        "blends.micro-phase1.weights.tiny-facts: unset → 1",
+    ),
+    "a corpus more in the last phase": (
+        "config/blends/micro-phase2.yaml", "micro-facts: 0.4", "tiny-facts: 1",
+        Counter(plan=1, tokens=2, corpus=1, blend=1, pretrain=1) + AFTER_PRETRAIN,
+        "blends.micro-phase2.weights.tiny-facts: unset → 1",
+    ),
+    "a sample": (
+        MICRO, "pretrain:\n", "pretrain:\n  sample: 9\n",
+        Counter(plan=2, tokens=2, corpus=2, blend=2, pretrain=2) + AFTER_PRETRAIN,
+        "micro-facts-sample9: unset → 0.4",
     ),
     "mixture weight": (
         "config/mixtures/micro.yaml", "weight: 0.5", "weight: 0.6",
@@ -60,9 +75,9 @@ CHANGES = {
         "corpora.micro-facts.parts: 2 → 3",
     ),
     "corpus filter": (
-        "config/corpora/micro-facts.yaml", "parts: 2", "parts: 2\nmin_chars: 5",
+        "config/corpora/micro-facts.yaml", "parts: 2", "parts: 2\nmin_doc_chars: 5",
         Counter(tokens=2, corpus=1, blend=2, pretrain=2) + AFTER_PRETRAIN,
-        "corpora.micro-facts.min_chars: 0 → 5",
+        "corpora.micro-facts.min_doc_chars: 0 → 5",
     ),
     "pretraining learning rate": (
         MICRO, "decay_iterations: 12,", "decay_iterations: 12, peak: 2e-3,",
@@ -217,6 +232,13 @@ def unbuilt(words):
     line = re.search(r"^not built yet: (.*)$", words, flags=re.M)
     pairs = re.findall(r"(\d+) (\w+)", line[1]) if line else []
     return Counter({rule: int(count) for count, rule in pairs})
+
+
+def test_a_moved_repository_builds_nothing(copy, tmp_path):
+    moved = Checkout(copy.folder.rename(tmp_path / "elsewhere"))
+    assert moved.planned() == NOTHING
+    weight = "blends.micro-phase2.weights.micro-facts=0"
+    assert moved.planned(overrides=weight) == Counter(blend=1, pretrain=1) + AFTER_PRETRAIN
 
 
 def test_an_override_plans_as_the_file_would(built):

@@ -12,6 +12,7 @@ from nemoflow import (
     fetching,
     inspect,
     lineage,
+    mixture_table,
     planning,
     status,
     status_page,
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     about_config(command)
+    about_data(command)
     about_products(command)
     about_jobs(command)
     add_verify(command)
@@ -89,6 +91,17 @@ def about_config(command: Command) -> None:
     )
     check.add_argument("run", nargs="+")
     check.add_argument("--profile", help="a profile whose nodes and GPUs the run must fit")
+
+
+def about_data(command: Command) -> None:
+    """The command that asks what a phase trains on."""
+    blend = command(
+        "blend",
+        "tell a phase's mixture: asked for and drawn, epochs, gaps; before it is trained, too",
+        lambda config, asked: mixture_table.lines(config, asked.run, asked.phase),
+    )
+    blend.add_argument("run")
+    blend.add_argument("phase", help="a phase of pretraining, e.g. phase1")
 
 
 def about_products(command: Command) -> None:

@@ -12,40 +12,44 @@ SPLITS = ("train", "valid", "test")
 Shards = list[dict[str, Any]]
 
 
-def make_blend(
-    weights: Mapping[str, float], corpora: Mapping[str, Shards]
-) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
-    """The blend of Megatron-Bridge's `per_split_data_args_path`, and what it asks of each corpus.
+def make_blend(weights: Mapping[str, float], corpora: Mapping[str, Shards]) -> dict[str, list[str]]:
+    """The blend of Megatron-Bridge's `per_split_data_args_path`.
 
     `weights` are relative, by corpus; a corpus of weight 0 takes no part. `corpora` are the
     shards {"prefix", "split", "tokens"} of each. A shard weighs its corpus's weight times its
-    share of the corpus's tokens in that split, so that every token of a corpus is as likely.
-    A corpus without documents in valid or test is left out of that list.
+    share of the corpus's tokens in that split, so that every token of a corpus is as likely;
+    where shards have a "weight" of their own (an imported blend), its share of these. A corpus
+    without documents in valid or test is left out of that list, and a shard without tokens.
 
-    Returns ({"train": [weight, prefix, ...], "valid": ..., "test": ...}, all strings, and
-    {corpus: {"weight", "requested": share of training, "tokens": training tokens, "share" of
-    all training tokens, "absent": splits it is left out of}}). UserError for an unknown corpus,
-    a weight that is negative or not finite, a corpus without training tokens, or a split that
-    no corpus has: Megatron refuses an empty list.
+    Returns {"train": [weight, prefix, ...], "valid": ..., "test": ...}, all strings. UserError
+    for an unknown corpus, a weight that is negative or not finite, a corpus without training
+    tokens, or a split that no corpus has: Megatron refuses an empty list.
     """
     _check_weights(weights, corpora)
     used = {corpus: float(weight) for corpus, weight in weights.items() if weight}
-    tokens = {corpus: _tokens(corpora[corpus]) for corpus in used}
     blend: dict[str, list[str]] = {split: [] for split in SPLITS}
     for corpus, weight in used.items():
-        if not tokens[corpus]["train"]:
+        for split in SPLITS:
+            for shard, share in shares(corpora[corpus], split):
+                blend[split] += [repr(weight * share), str(shard["prefix"])]
+        if not any(shares(corpora[corpus], "train")):
             raise UserError(f"blend: corpus {corpus} has no training tokens; set its weight to 0")
-        for shard in corpora[corpus]:
-            if shard["tokens"]:
-                share = shard["tokens"] / tokens[corpus][shard["split"]]
-                blend[shard["split"]] += [repr(weight * share), str(shard["prefix"])]
     for split in SPLITS:
         if not blend[split]:
             raise UserError(
                 f"blend: no corpus of {', '.join(used)} has a document in its {split} split, and"
-                f" Megatron refuses an empty one; raise splits.{split} of a corpus above 0"
+                f" Megatron refuses an empty one; raise splits.{split} of a corpus above 0, or add"
+                " one that has it"
             )
-    return blend, _shares(used, tokens)
+    return blend
+
+
+def shares(shards: Shards, split: str) -> list[tuple[dict[str, Any], float]]:
+    """The shards of a split that hold tokens and weigh something, and each one's share."""
+    there = [shard for shard in shards if shard["split"] == split and shard["tokens"]]
+    weighed = [(shard, shard.get("weight", shard["tokens"])) for shard in there]
+    total = math.fsum(weight for _, weight in weighed)
+    return [(shard, weight / total) for shard, weight in weighed if weight]
 
 
 def check_blend(path: str | Path) -> None:
@@ -72,27 +76,3 @@ def _check_weights(weights: Mapping[str, float], corpora: Mapping[str, Shards]) 
             raise UserError(f"blend: no corpus {corpus}; there are {', '.join(sorted(corpora))}")
     if not any(weights.values()):
         raise UserError("blend: no corpus has a weight above 0")
-
-
-def _tokens(shards: Shards) -> dict[str, int]:
-    return {
-        split: sum(shard["tokens"] for shard in shards if shard["split"] == split)
-        for split in SPLITS
-    }
-
-
-def _shares(
-    used: Mapping[str, float], tokens: Mapping[str, Mapping[str, int]]
-) -> dict[str, dict[str, Any]]:
-    asked = sum(used.values())
-    there = sum(tokens[corpus]["train"] for corpus in used)
-    return {
-        corpus: {
-            "weight": weight,
-            "requested": weight / asked,
-            "tokens": tokens[corpus]["train"],
-            "share": tokens[corpus]["train"] / there,
-            "absent": [split for split in SPLITS if not tokens[corpus][split]],
-        }
-        for corpus, weight in used.items()
-    }

@@ -3,90 +3,94 @@
 A source is a mapping with one of these keys (keys that are None count as absent):
 
     {"builtin": name, "count": N, "seed": 0, "split": "train"}   a generator of nemoflow.builtin
-    {"local": "file, folder, or glob"}                           .jsonl, .json, and their .gz
-    {"hub": repository, ...}                                     refused in this release
+    {"local": "file, folder, or glob"}                           files of this machine
+    {"hub": repository, "revision", "subset", "split"}           a data set of the Hugging Face hub
+    {"url": "s3://bucket/folder"}                                any address that fsspec reads
 
-A row is a JSON object on a line of its own. Blank lines are no rows. A row's place is the byte
-offset of its line in the decompressed file.
+Files hold JSON lines, plain, .gz or .zst, or are Parquet. A row of JSON lines is a JSON object on
+a line of its own; blank lines are no rows. Local files are read where they lie, those of the hub
+are downloaded into the cache, objects at an address are read by ranges and not kept.
 """
 
-import glob
-import hashlib
-import itertools
-import json
-import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO
 
-from nemoflow import builtin
+from nemoflow import hub_data, hub_files, jsonl, local_files, parquet, remote
 from nemoflow.errors import UserError
-from nemoflow.files import digest, read_json, write_json
-from nemoflow.jsonl import line_number, lines, parse
 from nemoflow.rows import RowCount
+from nemoflow.source_file import Place, SourceFile
 
 Source = dict[str, Any]
 Row = dict[str, Any]
 
-READABLE = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
-# Files of these kinds in a folder hold data that would be left out in silence.
-UNREADABLE = (".parquet", ".arrow", ".csv", ".tsv", ".txt", ".zst", ".bz2", ".xz", ".zip", ".gz")
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file of a source: its name within the source, its stored size and the md5 of its bytes."""
-
-    path: str
-    bytes: int
-    md5: str
-
-    @property
-    def compressed(self) -> bool:
-        """Whether the file can only be read from its beginning."""
-        return self.path.endswith(".gz")
-
-
-class Place(NamedTuple):
-    """Where a row came from: file name within the source, byte offset in the decompressed file."""
-
-    path: str
-    offset: int
+KINDS = ("builtin", "local", "hub", "url")
 
 
 def kind_of(source: Source) -> str:
-    """Either builtin or local; UserError for a hub source, for none and for several."""
-    kinds = [kind for kind in ("builtin", "local", "hub") if source.get(kind) is not None]
+    """One of KINDS; UserError for a source that has none of them, or several."""
+    kinds = [kind for kind in KINDS if source.get(kind) is not None]
     if len(kinds) != 1:
-        raise UserError(f"source {source}: give exactly one of builtin, local, hub")
-    if kinds == ["hub"]:
-        raise UserError(
-            f"source hub {source['hub']}: reading from the hub is not available in this release;"
-            f" download it (hf download {source['hub']} --repo-type dataset --local-dir DIR),"
-            " then name the files: {local: DIR}"
-        )
+        raise UserError(f"source {source}: give exactly one of {', '.join(KINDS)}")
     return kinds[0]
+
+
+def pin(source: Source) -> Source:
+    """The source with a revision of the hub resolved to the commit that it names now."""
+    if kind_of(source) != "hub":
+        return source
+    return source | {"revision": hub_data.commit_of(source["hub"], source.get("revision"))}
+
+
+def pinned(source: Source) -> Source:
+    """What pinning made certain of a source: {"revision": commit} of the hub, else nothing."""
+    return {"revision": source["revision"]} if kind_of(source) == "hub" else {}
 
 
 def list_files(source: Source, cache: Path) -> list[SourceFile]:
     """The files of a source, sorted by path, with sizes and digests.
 
-    A built-in source is made anew and put into `cache`; its path is a name that does not say
-    where `cache` lies. Local paths are relative to the folder, or to the glob's fixed beginning.
-    UserError where there is nothing to read, or data of a kind that cannot be read yet.
+    A built-in source is made anew and put into `cache`; of the hub nothing is downloaded yet.
+    UserError where there is nothing to read, or data of a kind that cannot be read.
     """
-    if kind_of(source) == "builtin":
-        paths = {_builtin_name(source): _make_builtin(source, cache)}
+    kind = kind_of(source)
+    if kind == "builtin":
+        files = local_files.list_builtin(source, cache)
+    elif kind == "local":
+        files = local_files.list_local(source["local"], cache)
+    elif kind == "hub":
+        files = hub_files.list_hub(pin(source))
     else:
-        root, found = _local_files(source["local"])
-        paths = {path.relative_to(root).as_posix(): path for path in found}
-    files = [
-        SourceFile(name, path.stat().st_size, _md5(path, cache)) for name, path in paths.items()
-    ]
+        files = remote.list_remote(source["url"])
     if not any(file.bytes for file in files):
-        raise UserError(f"source {_shown(source)}: all its files are empty: {', '.join(paths)}")
+        names = ", ".join(file.path for file in files)
+        raise UserError(f"source {_shown(source)}: all its files are empty: {names}")
     return sorted(files, key=lambda file: file.path)
+
+
+def checked(file: SourceFile, source: Source, cache: Path) -> Path | None:
+    """Where a listed file lies on this machine, None for one that stays in its store.
+
+    UserError unless it is still the file that was listed. A file of the hub is downloaded.
+    """
+    kind = kind_of(source)
+    if kind == "builtin":
+        return local_files.check_builtin(file, source, cache)
+    if kind == "local":
+        return local_files.check_local(file, source["local"], cache)
+    if kind == "hub":
+        pinned = pin(source)
+        return hub_data.download(file, pinned["hub"], pinned["revision"], cache)
+    remote.check_remote(file, source["url"])
+    return None
+
+
+def opened(file: SourceFile, source: Source, cache: Path) -> BinaryIO:
+    """The stored bytes of a listed file, checked, to read and to seek in; nothing is buffered."""
+    path = checked(file, source, cache)
+    if path is None:
+        return remote.open_remote(file, source["url"])
+    return open(path, "rb", buffering=0)
 
 
 def read_rows(
@@ -96,27 +100,26 @@ def read_rows(
     counts: RowCount | None = None,
     span: tuple[int, int] | None = None,
 ) -> Iterator[tuple[int, Row]]:
-    """The rows of a file as (byte offset in the decompressed file, parsed row).
+    """The rows of a file as (offset of its place, row).
 
-    `span` (start, end) asks for the lines that start in that range of a plain file. Every row
-    is counted in `counts.rows_in`; a line that is not a JSON object is dropped there as
-    not_json or not_an_object. Without `counts` such a line is a UserError that names its
-    number, as is a file that is not the one that was listed.
+    `span` (start, end) in stored bytes asks for the lines that start in that range of a plain
+    file, or the row groups of a Parquet file. Every row is counted in `counts.rows_in`; what is
+    not a row is dropped there as not_json, not_an_object or not_utf8. Without `counts` it is a
+    UserError that names its number, as is a file that is not the one that was listed.
     """
-    path = _checked(file, source, cache)
-    for offset, line in lines(path, file.compressed, span):
-        if counts is not None:
-            counts.rows_in += 1
-        row, fault = parse(line)
-        if not fault:
-            yield offset, row
-        elif counts is not None and fault in counts.first:
-            counts.drop(fault)
-        else:
-            number = line_number(path, file.compressed, offset)
-            if counts is None:
-                raise UserError(f"{file.path}, line {number}: {fault}: {row}")
-            counts.drop(fault, f"{file.path}, line {number}")
+    with opened(file, source, cache) as stored:
+        for offset, row, fault in _parsed(stored, file, span):
+            if counts is not None:
+                counts.rows_in += 1
+            if not fault:
+                yield offset, row
+            elif counts is not None and fault in counts.first:
+                counts.drop(fault)
+            else:
+                where = f"{file.path}, {_numbered(file, source, cache, offset)}"
+                if counts is None:
+                    raise UserError(f"{where}: {fault}: {row}")
+                counts.drop(fault, where)
 
 
 def read_source(
@@ -137,8 +140,17 @@ def rows(sources: Iterable[Source], cache: Path) -> Iterator[Row]:
 
 
 def source_files(sources: Iterable[Source], cache: Path) -> list[dict[str, Any]]:
-    """[{path, bytes, md5}] of all files of several sources, in their order."""
+    """[{path, bytes, digest}] of all files of several sources, in their order."""
     return [vars(file) for source in sources for file in list_files(source, cache)]
+
+
+def facts(sources: Iterable[Source], cache: Path) -> dict[str, Any]:
+    """What a manifest says of pinned sources: {"source_files", "pinned": [pinned, ...]}."""
+    sources = list(sources)
+    return {
+        "source_files": source_files(sources, cache),
+        "pinned": [pinned(source) for source in sources],
+    }
 
 
 def texts(sources: Iterable[Source], text_field: str, cache: Path) -> Iterator[str]:
@@ -153,104 +165,20 @@ def _shown(source: Source) -> str:
     return " ".join(f"{key} {value}" for key, value in source.items() if value is not None)
 
 
-def _local_files(pattern: str) -> tuple[Path, list[Path]]:
-    """(folder that names are relative to, files) of a file, a folder or a glob."""
-    root, left_out = _local_root(pattern), []
-    if os.path.isdir(pattern):
-        every = [path for path in root.rglob("*") if path.is_file() and not _hidden(path, root)]
-        found = [path for path in every if path.name.endswith(READABLE)]
-        left_out = [path for path in set(every) - set(found) if path.name.endswith(UNREADABLE)]
-    elif os.path.isfile(pattern):
-        found = [Path(pattern)]
+def _parsed(
+    stored: BinaryIO, file: SourceFile, span: tuple[int, int] | None
+) -> Iterator[tuple[int, Any, str | None]]:
+    """(offset, row, None), or (offset, what is wrong, reason to drop it)."""
+    if file.parquet:
+        for number, row in parquet.rows(stored, span):
+            yield number, row, None if isinstance(row, dict) else "not_utf8"
     else:
-        found = [Path(name) for name in glob.glob(pattern, recursive=True) if os.path.isfile(name)]
-    left_out += [path for path in found if not path.name.endswith(READABLE)]
-    if left_out:
-        raise UserError(
-            f"source local {pattern}: {min(left_out)} cannot be read in this release;"
-            f" it reads {', '.join(READABLE)}"
-        )
-    if not found:
-        raise UserError(f"source local {pattern}: no such file, and no {', '.join(READABLE)} there")
-    return root, found
+        for offset, line in jsonl.lines(stored, file.path, span):
+            yield offset, *jsonl.parse(line)
 
 
-def _local_root(pattern: str) -> Path:
-    """The folder itself, a file's folder, or the folders before a glob's first wildcard."""
-    path = Path(pattern)
-    if path.is_dir():
-        return path
-    if path.is_file():
-        return path.parent
-    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-    return Path(*fixed)
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
-def _builtin_name(source: Source) -> str:
-    if not isinstance(source.get("count"), int):
-        raise UserError(f"source builtin {source['builtin']}: say how many rows with count")
-    return f"builtin/{source['builtin']}-{digest(_builtin_arguments(source))}.jsonl"
-
-
-def _builtin_arguments(source: Source) -> dict[str, Any]:
-    return {
-        "name": source["builtin"],
-        "seed": source.get("seed") or 0,
-        "count": source["count"],
-        "split": source.get("split") or "train",
-    }
-
-
-def _make_builtin(source: Source, cache: Path) -> Path:
-    """Write a built-in source as JSON lines into `cache`, whole or not at all."""
-    path = Path(cache) / _builtin_name(source)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            for row in builtin.rows(**_builtin_arguments(source)):
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def _checked(file: SourceFile, source: Source, cache: Path) -> Path:
-    """Where a listed file lies, after its size and digest were found to be the listed ones."""
-    if kind_of(source) == "builtin":
-        path = Path(cache) / file.path
-        if not path.is_file() or _md5(path, cache) != file.md5:
-            _make_builtin(source, cache)
-        why = "it is generated, so another version of nemoflow or of Python made the plan"
-    else:
-        path = _local_root(source["local"]) / file.path
-        why = "it was changed after the plan was made"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist any more; put it back, or make the plan again")
-    size, md5 = path.stat().st_size, _md5(path, cache)
-    if (size, md5) != (file.bytes, file.md5):
-        raise UserError(
-            f"{path} has {size} bytes and md5 {md5}, the plan says {file.bytes} bytes and md5"
-            f" {file.md5}: {why}; put the old file back, or make the plan again"
-        )
-    return path
-
-
-def _md5(path: Path, cache: Path) -> str:
-    """The md5 of a file, read once: kept in `cache` for as long as size and mtime stay."""
-    stat = path.stat()
-    state = [stat.st_size, stat.st_mtime_ns]
-    stamp = Path(cache) / "digests" / f"{digest(str(path.absolute()))}.json"
-    if stamp.is_file() and (known := read_json(stamp))["state"] == state:
-        return known["md5"]
-    with open(path, "rb") as file:
-        md5 = hashlib.file_digest(file, "md5").hexdigest()
-    write_json(stamp, {"state": state, "md5": md5})
-    return md5
+def _numbered(file: SourceFile, source: Source, cache: Path, offset: int) -> str:
+    if file.parquet:
+        return f"row {offset + 1}"
+    with opened(file, source, cache) as stored:
+        return f"line {jsonl.line_number(stored, file.path, offset)}"

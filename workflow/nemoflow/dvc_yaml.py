@@ -80,7 +80,9 @@ def named_files(config: Config, name: str) -> Iterator[str]:
     named = {
         "tokenizers": {run.pretrain.tokenizer, tokenizer},
         "blends": blends,
-        "corpora": {name for blend in blends for name in config.data("blends", blend).weights},
+        "corpora": {
+            name for blend in blends for name in config.data("blends", blend).weights or ()
+        },
         "mixtures": {run.sft.mixture},
         "prompts": {prompts for prompts in (*steps, *asked) if prompts},
         "tasks": set(run.eval.tasks),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemoflow import manifest, specs, squeue
+from nemoflow import manifest, spec, squeue
 from nemoflow.attempts import Attempts
 from nemoflow.files import read_json
 from nemoflow.provenance import BUILDS
@@ -55,7 +55,7 @@ def of_training(path: Path) -> Figures:
     found, progress = of_product(path), manifest.payload(path).with_name("progress")
     job = facts(progress / "job.json")
     config, machine = job.get("config", {}), job.get("machine") or {}
-    found.total = specs.last_step(config)
+    found.total = spec.last_step(config)
     lines = metrics(progress / "metrics.jsonl")
     if path.exists():
         found.step = facts(path).get("step")

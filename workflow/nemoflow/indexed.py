@@ -9,8 +9,10 @@ The layout is that of megatron-core's `IndexedDataset`, version 1, text only, li
 Here one document is one sequence, so D = S + 1 and the document indices are 0, 1, ..., S.
 """
 
+import hashlib
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -93,27 +95,42 @@ class IndexedWriter:
         self._lengths.append(lengths.astype("<i4"))
 
     def _publish(self) -> None:
-        if self._lengths:
-            self._bin.flush()
-            os.fsync(self._bin.fileno())
-            self._write_index()
         for final in reversed(self._final):  # the index first: never an old one beside a new .bin
             final.unlink(missing_ok=True)
         if self._lengths:
-            for temporary, final in zip(self._temporary, self._final, strict=True):
-                temporary.replace(final)
+            self._bin.flush()
+            lengths = np.concatenate(self._lengths)
+            publish(self._temporary[0], self.prefix, lengths, self.dtype_name)
 
-    def _write_index(self) -> None:
-        lengths = np.concatenate(self._lengths)
-        sizes = lengths.astype("<i8") * self.dtype.itemsize
-        count = len(lengths)
-        with open(self._temporary[1], "wb") as index:
-            index.write(HEADER.pack(MAGIC, VERSION, CODES[self.dtype_name], count, count + 1))
-            index.write(lengths.data)
-            index.write((np.cumsum(sizes) - sizes).astype("<i8").data)
-            index.write(np.arange(count + 1, dtype="<i8").data)
-            index.flush()
-            os.fsync(index.fileno())
+
+def publish(ids: Path, prefix: Path, lengths: np.ndarray, dtype: str) -> str:
+    """Make a file of ids `prefix.bin`, with `prefix.idx` beside it; the md5 of the index.
+
+    `lengths` (int32[sequences]) are in tokens. Both are on disk before they have their names, the
+    index last.
+    """
+    index = ids.with_name(f".{prefix.name}.idx.tmp")
+    hashed = hashlib.md5()
+    with open(index, "wb") as file:
+        for part in index_parts(lengths, dtype):
+            file.write(part)
+            hashed.update(part)
+        file.flush()
+        os.fsync(file.fileno())
+    with open(ids, "r+b") as file:
+        os.fsync(file.fileno())
+    ids.replace(prefix.with_name(f"{prefix.name}.bin"))
+    index.replace(prefix.with_name(f"{prefix.name}.idx"))
+    return hashed.hexdigest()
+
+
+def index_parts(lengths: np.ndarray, dtype: str) -> Iterator[bytes | memoryview]:
+    """The content of an index, from its beginning."""
+    count, sizes = len(lengths), lengths.astype("<i8") * token_dtype(dtype).itemsize
+    yield HEADER.pack(MAGIC, VERSION, CODES[dtype], count, count + 1)
+    yield lengths.astype("<i4").data
+    yield (np.cumsum(sizes) - sizes).astype("<i8").data
+    yield np.arange(count + 1, dtype="<i8").data
 
 
 class IndexedReader:

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from nemoflow import forecast, graph, imports, preflight, profile
-from nemoflow.config import Config, layers
+from nemoflow import forecast, graph, import_paths, imports, preflight, profile, source_check
+from nemoflow.config import Config, derived, layers
 from nemoflow.config.base import NAME, plain
 from nemoflow.config.checks import difference
 from nemoflow.config.load import Runs
@@ -17,6 +17,7 @@ from nemoflow.config.messages import nearest
 from nemoflow.config.run import Run
 from nemoflow.errors import UserError
 from nemoflow.files import write_whole
+from nemoflow.products import PATHS
 
 
 def shown(value: Any) -> str:
@@ -190,9 +191,20 @@ def check(config: Config, names: list[str], folder: str | None) -> Iterator[str]
         if origin := graph.importer(Runs(config), name):
             imports.check_early(config, origin, Path(f"results/{origin}/init.json"))
             stages = [f"{config.run(origin).init.import_} (imported)", *stages]
+        check_imported_corpora(config, run, stages)
         if not wrong:
             yield f"{name}: {' → '.join(stages)}: sound{gaps}"
+            yield from source_check.notes(config, name)
     preflight.refuse(wrong)
+
+
+def check_imported_corpora(config: Config, run: Run, stages: list[str]) -> None:
+    """Raise UserError for a corpus whose shards are to be imported and are not there."""
+    tokenizer = run.pretrain.tokenizer
+    for phase in [phase for phase in run.pretrain.phases if f"pretrain.{phase}" in stages]:
+        for corpus in derived.weights(config, run, phase):
+            product = Path(PATHS["corpus"].format(tokenizer=tokenizer, corpus=corpus))
+            import_paths.check_early(config, tokenizer, corpus, product)
 
 
 def checked_profile(folder: str) -> profile.Profile:

@@ -94,8 +94,8 @@ def source_rows(sources: list[dict[str, Any]], first: str, rest: str) -> list[Ce
     rows = []
     for source in listed:
         size = f" ({in_bytes(source['bytes'])})" if "bytes" in source else ""
-        digest = next((source[key] for key in ("md5", "sha256") if key in source), None)
-        shown = digest[:SHORT] if digest else "not recorded"
+        digest = source.get("digest") or source.get("sha256") or ""
+        shown = digest.rpartition(":")[2][:SHORT] or "not recorded"
         rows.append([f"{first if not rows else rest}source {source['path']}{size}", shown, ""])
     if left := sources[len(listed) :]:
         size = sum(source.get("bytes", 0) for source in left)

@@ -7,7 +7,7 @@ paths stand in the rules.
 from typing import Any
 
 from nemoflow import graph
-from nemoflow.config import Config
+from nemoflow.config import Config, derived
 from nemoflow.config.load import Runs
 from nemoflow.config.run import Run
 
@@ -23,19 +23,28 @@ class Names:
         return self.runs[wildcards.run]
 
     def parts(self, wildcards: Any) -> list[str]:
-        """The numbers of a corpus' parts."""
-        return [f"{i:04d}" for i in range(self.config.data("corpora", wildcards.corpus).parts)]
+        """The numbers of a corpus' parts; an imported one has none."""
+        count = self.config.data("corpora", wildcards.corpus).parts or 0
+        return [f"{i:04d}" for i in range(count)]
+
+    def tokenizer_of_import(self, wildcards: Any) -> str | list:
+        """The tokenizer that an imported corpus is checked against."""
+        imported = self.config.data("corpora", wildcards.corpus).import_ is not None
+        return wildcards.tokenizer if imported else []
 
     def tokenizer(self, wildcards: Any) -> str:
         """The tokenizer of a run."""
         return self.run(wildcards).pretrain.tokenizer
 
     def blended_corpora(self, wildcards: Any) -> list[str]:
-        """The corpora with weight in a phase's blend."""
+        """The corpora of a phase's blend, those of weight 0 too."""
         self.require(wildcards, f"pretrain.{wildcards.phase}")
-        name = self.run(wildcards).pretrain.phases[wildcards.phase].blend
-        weights = self.config.data("blends", name).weights
-        return [corpus for corpus, weight in weights.items() if weight]
+        return list(derived.weights(self.config, self.run(wildcards), wildcards.phase))
+
+    def trained_corpora(self, wildcards: Any) -> list[str]:
+        """The corpora with weight in a phase's blend."""
+        weights = derived.weights(self.config, self.run(wildcards), wildcards.phase)
+        return [corpus for corpus in self.blended_corpora(wildcards) if weights[corpus]]
 
     def phase_before(self, wildcards: Any) -> str | list:
         """The phase that a phase comes after, where it was trained."""

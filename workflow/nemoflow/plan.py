@@ -3,20 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-from nemoflow.corpus import SourceFile
+from nemoflow.source_file import SourceFile
 
 
 def make_plan(files: Sequence[SourceFile], parts: int, shards_per_part: int) -> dict[str, Any]:
     """Cut files into `parts` parts of `shards_per_part` shards each.
 
-    The files, sorted by path, are laid end to end and cut into equal ranges of bytes. A plain
-    file is cut anywhere: its reader gives a line to the range in which the line starts. A
-    compressed file cannot be entered in the middle: it goes whole to the range that holds its
-    middle. So every byte lies in exactly one shard, for any sizes and any number of shards;
-    shards and parts may be empty, and the plan depends on paths, sizes and digests alone.
+    The files, sorted by path, are laid end to end and cut into equal ranges of bytes. A file of
+    plain lines or of Parquet is cut anywhere: its reader gives a line, or a row group, to the range
+    in which its first byte lies. A compressed file cannot be entered in the middle: it goes whole
+    to the range that holds its middle. So every byte lies in exactly one shard, for any sizes and
+    any number of shards; shards and parts may be empty, and the plan depends on paths, sizes and
+    digests alone.
 
-    Returns {"files": [{"path", "bytes", "md5"}], "parts": [[shard, ...], ...]}, a shard being
-    the list of its pieces {"path", "md5", "start", "end"} in bytes of the stored file.
+    Returns {"files": [{"path", "bytes", "digest"}], "parts": [[shard, ...], ...]}, a shard being
+    the list of its pieces {"path", "digest", "start", "end"} in bytes of the stored file.
     """
     if parts < 1 or shards_per_part < 1:
         raise ValueError("a plan has at least one part and one shard")
@@ -27,11 +28,11 @@ def make_plan(files: Sequence[SourceFile], parts: int, shards_per_part: int) -> 
     begin = 0
     for file in ordered:
         for shard, start, end in _pieces(file, begin, total, count):
-            piece = {"path": file.path, "md5": file.md5, "start": start, "end": end}
+            piece = {"path": file.path, "digest": file.digest, "start": start, "end": end}
             shards[shard].append(piece)
         begin += file.bytes
     return {
-        "files": [{"path": f.path, "bytes": f.bytes, "md5": f.md5} for f in ordered],
+        "files": [{"path": f.path, "bytes": f.bytes, "digest": f.digest} for f in ordered],
         "parts": [shards[i : i + shards_per_part] for i in range(0, count, shards_per_part)],
     }
 

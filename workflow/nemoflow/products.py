@@ -143,15 +143,17 @@ class Product:
 
     @property
     def sources(self) -> list[dict[str, Any]]:
-        """The source files it was made from, as [{path, bytes, md5}].
+        """The source files it was made from, as [{path, bytes, digest}].
 
-        Of what was fetched or imported, [{path}] with the place that the config names.
+        Of what was fetched or imported, [{path}] with the place that the config names, at the
+        commit that was fetched.
         """
         if found := self.content.get("files" if self.rule == "plan" else "source_files"):
             return found
         told = self.identity or {}
         if place := told.get("import") or told.get("hub"):
-            return [{"path": f"{place} {told.get('revision') or ''}".strip()}]
+            revision = self.content.get("pinned", told).get("revision") or ""
+            return [{"path": f"{place} {revision}".strip()}]
         return []
 
 

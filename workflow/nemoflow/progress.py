@@ -59,3 +59,37 @@ class Progress:
         """Take the bar off the terminal."""
         if self.bar is not None:
             self.bar.close()
+
+
+class Bytes:
+    """Tells how much of a file, or of many, is done; a context manager.
+
+    `total` is in bytes, None where nobody knows it. A bar on a terminal, elsewhere a line every few
+    seconds.
+    """
+
+    every = 10.0  # seconds between two lines
+
+    def __init__(self, title: str, total: int | None):
+        self.title, self.total, self.done = title, total, 0
+        self.told = time.monotonic()
+        self.bar = None
+        if sys.stderr.isatty() or os.environ.get("NEMOFLOW_BAR"):
+            self.bar = tqdm(desc=title, total=total, unit="B", unit_scale=True, leave=False)
+
+    def add(self, size: int) -> None:
+        """Tell that so many more bytes are done."""
+        self.done += size
+        if self.bar is not None:
+            self.bar.update(size)
+        elif time.monotonic() - self.told >= self.every:
+            self.told = time.monotonic()
+            of = f" of {in_bytes(self.total)}" if self.total else ""
+            say(f"{self.title}: {in_bytes(self.done)}{of}")
+
+    def __enter__(self) -> "Bytes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()

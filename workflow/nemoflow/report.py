@@ -4,7 +4,6 @@ import csv
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from nemoflow import lineage_drawing, manifest
 from nemoflow.drawing import Chart, Line, Points, chart, duration, short, span
 from nemoflow.files import read_json
+from nemoflow.mixture_table import REPEATS, Mixture, Row, percent
 from nemoflow.products import Product, trace
 from nemoflow.samples import samples
 from nemoflow.scores import ladders
@@ -52,7 +52,7 @@ def render(
         stages=stages,
         curves=curves(stages),
         corpora=corpora(stages),
-        blends=blended_phases(blends, products, stages),
+        mixtures=mixtures(blends, products, stages, options["gaps"]),
         packed=products[packed] if packed else None,
         rows=[product for product in products.values() if "rows" in product.content],
         samples=samples(products.values(), config["eval"]),
@@ -82,7 +82,8 @@ def template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"short": short, "duration": duration}
+    environment.globals["repeats"] = REPEATS
+    environment.filters |= {"short": short, "duration": duration, "percent": percent}
     return environment.get_template("page.html.jinja")
 
 
@@ -193,48 +194,25 @@ def corpora(stages: list[Stage]) -> list[Chart]:
     return [chart([line], (180, 100), y_range=y_range, x_end=x_end) for line in found]
 
 
-@dataclass(frozen=True)
-class Blended:
-    """A corpus in a phase: its share as asked (None where unknown) and as it stands in the blend.
-
-    `tokens` are those it has for training, `epochs` how often the phase saw each of them.
-    """
-
-    realised: float
-    asked: float | None
-    tokens: int | None
-    epochs: float | None
-
-
-def blended_phases(
-    blends: list[str], products: Products, stages: list[Stage]
-) -> dict[str, dict[str, Blended]]:
-    """The corpora of each phase, by its stage's name; `stages` begin with the phases."""
+def mixtures(
+    blends: list[str], products: Products, stages: list[Stage], gaps: dict[str, list]
+) -> list[tuple[Stage, list[Row], list]]:
+    """The phases of pretraining, with corpora and gaps of each; `stages` begin with them."""
     pairs = zip(blends, stages, strict=False)
-    return {stage.name: blended(products[path], products, stage) for path, stage in pairs}
+    return [
+        (stage, mixed(products[path], products, stage), gaps.get(stage.name.partition(".")[2], []))
+        for path, stage in pairs
+    ]
 
 
-def blended(blend: Product, products: Products, stage: Stage) -> dict[str, Blended]:
-    """The corpora of a phase, as they stand in its blend.json, the largest first."""
-    entries = blend.content["train"]
-    weights: dict[str, float] = defaultdict(float)
-    for weight, prefix in zip(entries[::2], entries[1::2], strict=True):
-        weights[Path(prefix).parents[1].name] += float(weight)
-    asked = blend.record.get("identity", {}).get("weights", {})
-    made_from = {Path(path).stem: products[path] for path in stage.product.inputs}
+def mixed(blend: Product, products: Products, stage: Stage) -> list[Row]:
+    """The corpora of a phase, as they stand in its blend.json, the largest share first."""
+    known = [path for path in (*blend.inputs, *stage.product.inputs) if path in products]
+    given = {path: products[path].content for path in known}
+    corpora = {Path(p).stem: told["shards"] for p, told in given.items() if "shards" in told}
+    weights = blend.record.get("identity", {}).get("weights", {})
     seen = stage.content["tokens"] - stage.from_tokens
-    found = {}
-    for corpus in sorted(weights, key=weights.__getitem__, reverse=True):
-        share = weights[corpus] / sum(weights.values())
-        content = made_from[corpus].content if corpus in made_from else {}
-        tokens = int(lineage_drawing.measure(content)[0]) or None
-        found[corpus] = Blended(
-            share,
-            asked[corpus] / sum(asked.values()) if corpus in asked else None,
-            tokens,
-            share * seen / tokens if tokens else None,
-        )
-    return found
+    return Mixture(weights, corpora, seen, blend.content["train"]).rows()
 
 
 def facts(stages: list[Stage], products: Iterable[Product]) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nemoflow import checkpoint, cost, specs
+from nemoflow import checkpoint, cost, spec
 from nemoflow.config.model import Model
 from nemoflow.errors import UserError
 from nemoflow.progress import in_bytes
@@ -27,7 +27,7 @@ def check(
     model = Model.model_validate({**told, "moe": {"latent": None, **told["moe"]}})
     one = cost.stored(model, "lora" in identity, mtp=not title.startswith("rl"))
     there = [checkpoint.step_of(path) for path in checkpoint.steps(progress)]
-    count = most(options, specs.last_step(identity), there) - len(there)
+    count = most(options, spec.last_step(identity), there) - len(there)
     free, needed = shutil.disk_usage(progress).free, one * max(count, 1) + SPARE
     if free < needed:
         raise UserError(

@@ -1,98 +1,36 @@
-"""What each job depends on: its spec.
+"""What each stage depends on: from the config and a rule's wildcards to the spec of the job."""
 
-A spec has an `identity`, the config that decides what the stage makes plus the stage's version,
-and `options`, keys that cannot change a result. The digest of the identity names the spec's file,
-the one parameter that Snakemake sees: changing a key re-runs exactly the stages that read it.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from nemoflow import graph, images
-from nemoflow.config import Config
+from nemoflow.config import Config, derived
 from nemoflow.config.base import plain
+from nemoflow.config.data import Corpus
 from nemoflow.config.load import Runs
 from nemoflow.config.run import Run
 from nemoflow.errors import UserError
-from nemoflow.files import digest, read_json, write_json
+from nemoflow.spec import Spec
 
 # Raise a stage's number when a change of code alters what it makes; tests/rules holds the digest
 # of each stage's product and fails until that is done.
 VERSIONS = {
     "image": 1,
-    "tokenizer": 2,
-    "plan": 1,
-    "tokens": 1,
-    "corpus": 1,
+    "tokenizer": 3,
+    "plan": 2,
+    "tokens": 2,
+    "corpus": 2,
     "blend": 1,
     "import_model": 1,
     "pretrain": 1,
-    "render": 1,
+    "render": 2,
     "pack": 1,
     "sft": 1,
-    "resolve": 2,
+    "resolve": 3,
     "rl": 1,
     "export": 1,
     "eval_task": 1,
     "eval": 1,
     "report": 1,
 }
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What a job depends on."""
-
-    stage: str
-    run: str | None
-    identity: dict[str, Any]
-    options: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """`{run}-{stage}-{digest}`; no run for shared data."""
-        return "-".join([*([self.run] if self.run else []), self.stage, digest(self.identity)])
-
-    def write(self, folder: Path) -> Path:
-        """Write `{folder}/{name}.json` if its content is not there yet, and return the path."""
-        path = folder / f"{self.name}.json"
-        content = {
-            "stage": self.stage,
-            "run": self.run,
-            "identity": self.identity,
-            "options": self.options,
-        }
-        if not path.exists() or read_json(path) != content:
-            write_json(path, content)
-        return path
-
-
-def read(path: str | Path, stage: str) -> Spec:
-    """The spec of a stage in a file that `Spec.write` wrote.
-
-    Raises:
-        UserError: there is no such file, or it holds something else.
-    """
-    try:
-        content = read_json(path)
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: there is no such spec; a dry run of Snakemake writes the specs of its jobs"
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON: {error}") from None
-    if not isinstance(content, dict) or content.keys() != Spec.__dataclass_fields__.keys():
-        raise UserError(f"{path}: not a spec; it has {', '.join(Spec.__dataclass_fields__)}")
-    if content["stage"] != stage:
-        raise UserError(f"{path}: a spec of {content['stage']}, not of {stage}")
-    return Spec(**content)
-
-
-def last_step(identity: Mapping[str, Any]) -> int | None:
-    """The step at which a training ends, by its config; None where only its data tell."""
-    return identity.get("stop_iteration") or identity.get("iterations")
 
 
 def of(config: Config, stage: str, wildcards: dict[str, str]) -> Spec:
@@ -123,7 +61,7 @@ def tokenizer(config: Config, tokenizer: str) -> tuple[dict, dict]:
 
 def plan(config: Config, corpus: str) -> tuple[dict, dict]:
     """Shared: where the corpus lies and how it is cut."""
-    model = config.data("corpora", corpus)
+    model = tokenized(config, corpus)
     return {
         "source": plain(model.source),
         "parts": model.parts,
@@ -133,23 +71,34 @@ def plan(config: Config, corpus: str) -> tuple[dict, dict]:
 
 def tokens(config: Config, tokenizer: str, corpus: str, part: str = "") -> tuple[dict, dict]:
     """Shared: how documents become tokens; the same for every part."""
-    model = config.data("corpora", corpus)
-    without = ("about", "source", "parts", "shards_per_part", "max_dropped")
+    model = tokenized(config, corpus)
+    without = ("about", "source", "import", "parts", "shards_per_part", "max_dropped")
     dtype = config.data("tokenizers", tokenizer).dtype
     identity = {"corpus": corpus, "dtype": dtype, **plain(model, *without)}
     return identity, {"source": plain(model.source), "max_dropped": model.max_dropped}
 
 
+def tokenized(config: Config, corpus: str) -> Corpus:
+    """The model of a corpus that is tokenized here; UserError for an imported one."""
+    model = config.data("corpora", corpus)
+    if model.source is None:
+        raise UserError(f"corpora.{corpus} is imported: it has neither plan nor parts")
+    return model
+
+
 def corpus(config: Config, tokenizer: str, corpus: str) -> tuple[dict, dict]:
-    """Shared: the parts' spec and their number."""
+    """Shared: the parts' spec and their number; of an imported one the path as written."""
+    model = config.data("corpora", corpus)
+    if model.import_ is not None:
+        dtype = config.data("tokenizers", tokenizer).dtype
+        return {"corpus": corpus, "dtype": dtype, "import": model.import_}, {}
     identity, _ = tokens(config, tokenizer, corpus)
-    return {**identity, "parts": config.data("corpora", corpus).parts}, {}
+    return {**identity, "parts": model.parts}, {}
 
 
 def blend(config: Config, run: str, phase: str) -> tuple[dict, dict]:
-    """The weights; not their names in the config."""
-    name = config.run(run).pretrain.phases[phase].blend
-    return {"weights": plain(config.data("blends", name))["weights"]}, {}
+    """The weights; not the blend's name in the config."""
+    return {"weights": derived.weights(config, config.run(run), phase)}, {}
 
 
 def import_model(config: Config, run: str) -> tuple[dict, dict]:
@@ -184,7 +133,7 @@ def pretrain(config: Config, run: str, phase: str) -> tuple[dict, dict]:
     section = config.run(run).pretrain
     entry = section.phases[phase]
     identity = {
-        **plain(section, "phases", "tokenizer", "spike"),
+        **plain(section, "phases", "tokenizer", "spike", "sample"),
         **plain(entry, "after", "blend", "options"),
     }
     return identity, {**plain(entry.options), "spike": section.spike}
@@ -252,8 +201,10 @@ def eval(config: Config, run: str) -> tuple[dict, dict]:
 
 
 def report(config: Config, run: str) -> tuple[dict, dict]:
-    """The page follows from its inputs; the resolved config is shown on it."""
-    return {}, {"config": plain(config.run(run)), "chain": graph.stages(Runs(config), run)}
+    """The page follows from its inputs; the resolved config and what blends lack are shown."""
+    model = config.run(run)
+    gaps = {phase: derived.gaps(config, model, phase) for phase in model.pretrain.phases}
+    return {}, {"config": plain(model), "chain": graph.stages(Runs(config), run), "gaps": gaps}
 
 
 SPECS = {

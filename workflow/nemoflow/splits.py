@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
+import numpy as np
+
 Key = TypeVar("Key", bound=Hashable)
 POINTS = 1 << 64
 
@@ -15,6 +17,18 @@ def point(seed: int, *key: str | int | bytes) -> int:
         content = element if isinstance(element, bytes) else str(element).encode()
         hashed.update(b"%d:" % len(content) + content)
     return int.from_bytes(hashed.digest(), "little")
+
+
+def points(seed: int, corpus: str, path: str, places: np.ndarray) -> np.ndarray:
+    """The same for documents of a file by their places, uint64[places].
+
+    The places go through splitmix64 (Steele, Lea and Flood 2014) from a start of the file's own.
+    """
+    z = places.astype(np.uint64) + np.uint64(1)
+    z = z * np.uint64(0x9E3779B97F4A7C15) + np.uint64(point(seed, corpus, path))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
+    return z ^ (z >> np.uint64(31))
 
 
 def split_at(where: int, fractions: Mapping[str, float]) -> str:

@@ -1,33 +1,24 @@
 """One function per rule, in pipeline order: the table of contents.
 
 Each needs its inputs, makes its product, and says what it is. Paths are strings relative to the
-repository's root; the last one of each is what the rule declares.
+repository's root; the last one of each is what the rule declares. What a stage calls is imported
+when it begins: a job that tokenizes waits for no library that another stage needs.
 """
 
 import shutil
 from pathlib import Path
 
-from nemoflow import blend as blends
-from nemoflow import chat, images, imports, manifest, packing, sealing, site
-from nemoflow import corpus as corpora
-from nemoflow import plan as plans
-from nemoflow import prompts as rl_rows
-from nemoflow import report as page
-from nemoflow import tokenizer as tokenizers
-from nemoflow import tokens as tokenizing
-from nemoflow.build import Build, bytes_of, heavy, run_job, say, score, train
-from nemoflow.dvc_yaml import write_dvc_yaml
-from nemoflow.errors import UserError
+from nemoflow import manifest
+from nemoflow.build import Build, bytes_of, heavy
 from nemoflow.files import write_json, write_whole
 from nemoflow.machine import SMALLEST, Machine
-from nemoflow.need import need_if_had
-from nemoflow.products import scores_behind
-from nemoflow.rows import RowCount
-from nemoflow.scores import gather
+from nemoflow.progress import say
 
 
 def image(spec: str, output: str) -> None:
     """Bring a container image into the site's folder of images."""
+    from nemoflow import images, site
+
     with Build("image", spec, [], [output]) as build:
         images.fetch(Path(output).stem, site.load())
         build.finish()
@@ -35,54 +26,62 @@ def image(spec: str, output: str) -> None:
 
 def tokenizer(spec: str, sources: str, output: str) -> None:
     """Fetch a tokenizer at its pinned revision, or train one."""
+    from nemoflow import tokenizer as tokenizers
+
     with Build("tokenizer", spec, [], [output]) as build:
         folder = build.fresh_payload()
-        if trained := build.identity.get("train"):
-            texts = corpora.texts(trained["sources"], trained["text_field"], Path(sources))
-            facts = {"source_files": corpora.source_files(trained["sources"], Path(sources))}
-            tokenizers.train(
-                texts,
-                build.identity["vocab_size"],
-                trained["special_tokens"],
-                trained["template"],
-                folder,
-            )
-        else:
-            facts = {}
-            tokenizers.fetch(build.identity["hub"], build.identity.get("revision"), folder)
-        found = tokenizers.vocabulary(folder)
-        if found > build.identity["vocab_size"]:
-            raise UserError(
-                f"{output}: the tokenizer has {found:,} ids, its file says vocab_size:"
-                f" {build.identity['vocab_size']:,}; correct it"
-            )
+        facts = tokenizers.make(build.identity, folder, Path(sources))
         build.replace_payload(folder)
-        build.finish(vocabulary=found, **facts)
+        build.finish(**facts)
 
 
 def plan(spec: str, sources: str, output: str) -> None:
     """List a corpus' files and cut them into parts and shards."""
+    from nemoflow import corpus as corpora
+    from nemoflow import plan as plans
+
     with Build("plan", spec, [], [output]) as build:
         cut = build.identity
-        files = corpora.list_files(cut["source"], Path(sources))
-        build.finish(**plans.make_plan(files, cut["parts"], cut["shards_per_part"]))
+        source = corpora.pin(cut["source"])
+        files = corpora.list_files(source, Path(sources))
+        made = plans.make_plan(files, cut["parts"], cut["shards_per_part"])
+        build.finish(pinned=corpora.pinned(source), **made)
 
 
-def tokens(spec: str, sources: str, plan: str, tokenizer: str, part: str, output: str) -> None:
+def tokens(
+    spec: str, sources: str, plan: str, tokenizer: str, part: str, workers: int, output: str
+) -> None:
     """Tokenize one part of a corpus; its finished shards are kept when the job is tried again."""
+    from nemoflow import tokens as tokenizing
+
     with Build("tokens", spec, [plan, tokenizer], [output]) as build:
         planned, _ = build.need(plan, tokenizer)
-        settings = {"max_tokens": None, **build.identity, **build.options}
-        folder = manifest.payload(tokenizer)
-        counts = tokenizing.tokenize_part(
-            planned, int(part), folder, build.payload, settings, Path(sources)
+        settings = {"max_doc_tokens": None, **build.identity, **build.options}
+        settings["source"] = settings["source"] | planned["pinned"]
+        where = bytes_of(tokenizer), build.payload
+        facts = tokenizing.tokenize_part(
+            planned, int(part), *where, settings, Path(sources), workers
         )
-        build.finish(**counts)
+        build.finish(**facts)
 
 
-def corpus(spec: str, parts: list[str], output: str) -> None:
-    """Join parts into one product; what is left of an earlier, larger number of parts goes."""
-    with Build("corpus", spec, parts, [output]) as build:
+def corpus(spec: str, parts: list[str], tokenizer: str | None, output: str) -> None:
+    """Join parts into one product; what is left of an earlier, larger number of parts goes.
+
+    Or import shards that exist, whose ids must be those of the tokenizer.
+    """
+    from nemoflow import import_shards
+    from nemoflow import tokens as tokenizing
+
+    given = [*parts, tokenizer] if tokenizer else parts
+    with Build("corpus", spec, given, [output]) as build:
+        if written := build.identity.get("import"):
+            vocabulary = manifest.read(tokenizer)["vocabulary"]  # no bytes are read
+            told = written, build.identity["dtype"], vocabulary
+            folder = build.fresh_payload()
+            facts = import_shards.take(*told, folder, build.payload)
+            build.replace_payload(folder)
+            return build.finish(**facts)
         contents = build.need(*parts)
         counts = tokenizing.join_parts(contents, build.identity["corpus"])
         build.join_payloads(parts)
@@ -91,15 +90,18 @@ def corpus(spec: str, parts: list[str], output: str) -> None:
 
 def blend(spec: str, corpora: list[str], output: str) -> None:
     """Give every shard its weight, in each split."""
+    from nemoflow import blend as blends
+
     with Build("blend", spec, corpora, [output]) as build:
         contents = [manifest.read(path) for path in corpora]  # no bytes are read
         shards = {content["identity"]["corpus"]: content["shards"] for content in contents}
-        made, _ = blends.make_blend(build.identity["weights"], shards)
-        write_json(output, made)
+        write_json(output, blends.make_blend(build.identity["weights"], shards))
 
 
 def import_model(spec: str, output: str) -> None:
     """Take an existing model in the place of the stages before the run's first."""
+    from nemoflow import imports
+
     with Build("import_model", spec, [], [output]) as build:
         written, model = build.identity["import"], build.identity["model"]
         found = imports.find(written)
@@ -124,10 +126,13 @@ def pretrain(
     machine: Machine = SMALLEST,
 ) -> None:
     """Train one phase on its blend, from the phase before it."""
+    from nemoflow.blend import check_blend
+    from nemoflow.training import train
+
     before = [init] if init else []
     with Build("pretrain", spec, [blend, *corpora, *before], [checkpoint, curve]) as build:
         build.need(*corpora, *before)
-        blends.check_blend(blend)
+        check_blend(blend)
         inputs = {"blend": blend, "init": bytes_of(init) if init else None}
         title = f"pretrain.{Path(checkpoint).parent.name}"
         build.finish(**train(build, "pretrain", title, log, inputs, machine))
@@ -135,9 +140,13 @@ def pretrain(
 
 def render(spec: str, sources: str, tokenizer: str, output: str) -> None:
     """Turn conversations into tokens and a mask of what to learn."""
+    from nemoflow import chat
+    from nemoflow import corpus as corpora
+    from nemoflow.rows import RowCount
+
     with Build("render", spec, [tokenizer], [output]) as build:
         build.need(tokenizer)
-        source, cache, counts = build.identity["source"], Path(sources), RowCount()
+        source, cache, counts = corpora.pin(build.identity["source"]), Path(sources), RowCount()
         files = corpora.list_files(source, cache)
         rows = corpora.read_source(source, files, cache, counts)
         settings = {"used_in": None, **build.identity, **build.options}
@@ -146,11 +155,14 @@ def render(spec: str, sources: str, tokenizer: str, output: str) -> None:
             rows, settings["template"], bytes_of(tokenizer), settings, folder, counts
         )
         build.replace_payload(folder)
-        build.finish(source_files=[vars(file) for file in files], **facts)
+        read = [vars(file) for file in files]
+        build.finish(source_files=read, pinned=corpora.pinned(source), **facts)
 
 
 def pack(spec: str, rendered: list[str], output: str) -> None:
     """Pack rendered conversations into rows of equal length."""
+    from nemoflow import packing
+
     with Build("pack", spec, rendered, [output]) as build:
         build.need(*rendered)
         cut = build.identity
@@ -181,6 +193,8 @@ def sft(
     machine: Machine = SMALLEST,
 ) -> None:
     """Fine-tune the last pretrained model on packed conversations."""
+    from nemoflow.training import train
+
     with Build("sft", spec, [init, data], [checkpoint, curve]) as build:
         build.need(init, data)
         inputs = {"init": bytes_of(init), "data": bytes_of(data)}
@@ -189,21 +203,25 @@ def sft(
 
 def resolve(spec: str, sources: str, output: str) -> None:
     """Check the rows of a set of prompts, and split off validation."""
+    from nemoflow import corpus as corpora
+    from nemoflow import prompts as rl_rows
+
     with Build("resolve", spec, [], [output]) as build:
         told, cache = build.identity, Path(sources)
         given = told.get("validation")
+        training = [corpora.pin(source) for source in told["sources"]]
+        validation = [corpora.pin(source) for source in given or []]
         folder = build.fresh_payload()
         facts = rl_rows.resolve(
-            corpora.rows(told["sources"], cache),
-            corpora.rows(given, cache) if given is not None else None,
+            corpora.rows(training, cache),
+            corpora.rows(validation, cache) if given is not None else None,
             told["holdout"],
             told["seed"],
             {"kind": told["kind"]},
             folder,
         )
         build.replace_payload(folder)
-        read = corpora.source_files([*told["sources"], *(given or [])], cache)
-        build.finish(source_files=read, **facts)
+        build.finish(**corpora.facts([*training, *validation], cache), **facts)
 
 
 @heavy
@@ -217,6 +235,8 @@ def rl(
     machine: Machine = SMALLEST,
 ) -> None:
     """Train one step on its prompts, from the export of the stage before it."""
+    from nemoflow.training import train
+
     with Build("rl", spec, [init, prompts], [checkpoint, curve]) as build:
         build.need(init, prompts)
         inputs = {"init": bytes_of(init), "prompts": bytes_of(prompts)}
@@ -229,6 +249,8 @@ def export(
     spec: str, checkpoint: str, tokenizer: str, output: str, log: str, machine: Machine = SMALLEST
 ) -> None:
     """Write a stage's checkpoint in Hugging Face format."""
+    from nemoflow.training import run_job
+
     with Build("export", spec, [checkpoint, tokenizer], [output]) as build:
         content, _ = build.need(checkpoint, tokenizer)
         folder = build.fresh_payload()
@@ -246,6 +268,8 @@ def eval_task(
     spec: str, model: str, prompts: str | None, output: str, log: str, machine: Machine = SMALLEST
 ) -> None:
     """Score an exported model on one task."""
+    from nemoflow.training import score
+
     given = [model, prompts] if prompts else [model]
     with Build("eval_task", spec, given, [output]) as build:
         build.need(*given)
@@ -258,6 +282,8 @@ def eval_task(
 
 def eval(spec: str, run: str, models: list[str], scores: list[str], output: str) -> None:
     """Gather the scores of all evaluated stages, with the published ones beside them."""
+    from nemoflow.scores import gather
+
     with Build("eval", spec, [*models, *scores], [output]) as build:
         made = gather(run, build.identity, models, scores)
         write_json(output, made, sort_keys=False)  # stages in pipeline order, for whoever reads it
@@ -273,6 +299,10 @@ def report(
     output: str,
 ) -> None:
     """Draw the page about a run."""
+    from nemoflow import report as page
+    from nemoflow.need import need_if_had
+    from nemoflow.products import scores_behind
+
     given = [path for path in (imported, packed) if path]
     with Build("report", spec, [eval, *blends, *checkpoints, *given], [output]) as build:
         need_if_had(scores_behind([eval]))
@@ -282,6 +312,8 @@ def report(
 
 def seal(checkpoint: str, output: str) -> None:
     """Put a checkpoint and all that led to it into DVC's cache."""
+    from nemoflow import sealing
+
     contents = sealing.heavy([checkpoint])
     sealing.seal(contents)
     sealing.mark(output, contents)
@@ -289,6 +321,9 @@ def seal(checkpoint: str, output: str) -> None:
 
 def publish(run: str, eval: str, output: str) -> None:
     """Seal what is not sealed yet, push all of it, and say what to commit."""
+    from nemoflow import sealing
+    from nemoflow.dvc_yaml import write_dvc_yaml
+
     contents = sealing.heavy([eval])
     sealing.seal(contents)
     sent = sealing.push(contents)

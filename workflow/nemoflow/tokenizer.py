@@ -1,17 +1,29 @@
 """Tokenizer folders as Hugging Face writes them: making one, and reading what data prep needs."""
 
 import json
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from nemoflow import corpus, hub_data
 from nemoflow.errors import UserError
-from nemoflow.files import write_json, write_whole
+from nemoflow.files import sha256_of, write_json, write_whole
+from nemoflow.source_file import SourceFile
+from nemoflow.vocabulary import Folder
 
 END_OF_TURN = "<|im_end|>"  # ends a turn and a document: the EOS of Nemotron 3's chat models
 PAD = "<pad>"
+# What is fetched of a repository.
+FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
+    *("tokenizer.model", "*.tiktoken", "vocab.json", "merges.txt", "vocab.txt"),
+)
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", ".tiktoken")
 LONGEST = 1 << 20  # tokens; Nemotron 3's longest context, a model's own limit holds before it
 
 
@@ -65,13 +77,44 @@ def _untrained() -> Tokenizer:
     return tokenizer
 
 
-def fetch(repository: str, revision: str | None, out_dir: str | Path) -> None:
-    """Download a tokenizer of the hub; not available in this release: UserError."""
-    raise UserError(
-        f"tokenizer hub {repository}: reading from the hub is not available in this release;"
-        f" put its tokenizer.json and tokenizer_config.json into {out_dir}"
-        f" (hf download {repository} --include 'tokenizer*' --local-dir {out_dir})"
-    )
+def fetch(repository: str, revision: str | None, out_dir: str | Path, cache: Path) -> str:
+    """Put a tokenizer of the hub into a folder; returns the commit that it is of.
+
+    What is kept are the files that tokenizers read, with the chat templates and nothing of the
+    model. They are downloaded into `cache`. UserError where repository or revision do not exist,
+    may not be read, or hold no tokenizer.
+    """
+    commit = hub_data.commit_of(repository, revision, "model")
+    listed = hub_data.list_repository(repository, commit, "model")
+    wanted = [file for file in listed if any(fnmatch(file.path, name) for name in FILES)]
+    if not any(file.path.endswith(VOCABULARIES) for file in wanted):
+        raise UserError(
+            f"tokenizer hub {repository} at {commit[:12]}: it has no {', '.join(VOCABULARIES)};"
+            " name a repository that holds the tokenizer"
+        )
+    for file in wanted:
+        there = hub_data.download(file, repository, commit, cache, "model")
+        target = Path(out_dir) / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(there, target)
+    return commit
+
+
+def copy(folder: str, out_dir: Path) -> list[dict[str, Any]]:
+    """Copy the files of a tokenizer on this machine; [{path, bytes, digest}] of them."""
+    if not Path(folder).is_dir():
+        raise UserError(f"tokenizer local {folder}: there is no such folder")
+    found = sorted(path for name in FILES for path in Path(folder).glob(name))
+    if not any(path.name.endswith(VOCABULARIES) for path in found):
+        raise UserError(f"tokenizer local {folder}: no {', '.join(VOCABULARIES)} there")
+    told = []
+    for path in found:
+        name = path.relative_to(folder).as_posix()
+        (out_dir / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, out_dir / name)
+        entry = SourceFile(name, path.stat().st_size, f"sha256:{sha256_of(out_dir / name)}")
+        told.append(vars(entry))
+    return told
 
 
 def load(tokenizer_dir: str | Path) -> Tokenizer:
@@ -88,28 +131,39 @@ def load(tokenizer_dir: str | Path) -> Tokenizer:
     return tokenizer
 
 
+def make(told: Mapping[str, Any], out_dir: Path, cache: Path) -> dict[str, Any]:
+    """Make the tokenizer of a spec in a folder: fetch it, or train it; what its manifest tells.
+
+    UserError as `fetch` and `train`, and when it has more ids than its file says.
+    """
+    if trained := told.get("train"):
+        given = [corpus.pin(source) for source in trained["sources"]]
+        texts = corpus.texts(given, trained["text_field"], cache)
+        special = trained["special_tokens"]
+        train(texts, told["vocab_size"], special, trained["template"], out_dir)
+        facts = corpus.facts(given, cache)
+    elif told.get("local"):
+        facts = {"source_files": copy(told["local"], out_dir)}
+    else:
+        commit = fetch(told["hub"], told.get("revision"), out_dir, cache)
+        facts = {"pinned": {"revision": commit}}
+    found = vocabulary(out_dir)
+    if found > told["vocab_size"]:
+        raise UserError(
+            f"the tokenizer has {found:,} ids, its file says vocab_size: {told['vocab_size']:,};"
+            " correct it"
+        )
+    return {"vocabulary": found, **facts}
+
+
 def vocabulary(tokenizer_dir: str | Path) -> int:
     """The number of ids a model needs for this tokenizer: its largest id + 1."""
-    return max(load(tokenizer_dir).get_vocab().values()) + 1
+    return Folder(tokenizer_dir).size
 
 
 def eos_id(tokenizer_dir: str | Path) -> int:
     """The id of the token that ends a document, the folder's eos_token."""
-    name = _config(tokenizer_dir).get("eos_token")
-    text = name["content"] if isinstance(name, dict) else name
-    found = load(tokenizer_dir).token_to_id(text) if text else None
-    if found is None:
-        raise UserError(
-            f"{tokenizer_dir}: tokenizer_config.json names no eos_token of its vocabulary"
-        )
-    return found
-
-
-def _config(tokenizer_dir: str | Path) -> dict[str, Any]:
-    path = Path(tokenizer_dir) / "tokenizer_config.json"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; build the tokenizer again")
-    return _parsed(path, path.read_text(encoding="utf-8"))
+    return Folder(tokenizer_dir).eos
 
 
 def _parsed(path: Path, content: str) -> dict[str, Any]:

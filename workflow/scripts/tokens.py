@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--plan", required=True, help="manifest of the plan")
     parser.add_argument("--tokenizer", required=True, help="manifest of the tokenizer")
     parser.add_argument("--part", required=True, help="number of the part, four digits")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the work")
     parser.add_argument("--output", required=True, help="manifest to write; the bytes go beside it")
     stages.tokens(**vars(parser.parse_args()))
 

@@ -50,7 +50,11 @@ def said(model, value, origin=None):
         (Prompts, {}, {"sources": [{"buildin": "x"}]}, "did you mean sources.0.builtin?"),
         (Prompts, {}, {"sources": {}}, "sources must be a list"),
         (Source, {}, {"local": "a", "seed": 1}, "a local source has no seed"),
-        (Source, {}, {"local": "a", "hub": "b"}, "say exactly one of builtin, local, hub"),
+        (Source, {}, {"local": "a", "hub": "b"}, "say exactly one of builtin, local, hub, url"),
+        (Source, {}, {"url": "/data"}, "an address begins with s3:// or the like; else say local"),
+        (Source, {}, {"url": "s3://me:secret@lake/a"}, "no user or password in an address"),
+        (Source, {}, {"url": "hf://datasets/o/n"}, "say hub, which pins the revision"),
+        (Source, {}, {"url": "s3://lake/a", "split": "train"}, "a url source has no split"),
         (Source, {}, {"builtin": "facts"}, "a built-in source needs seed and count"),
     ],
 )

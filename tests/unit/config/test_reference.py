@@ -63,7 +63,7 @@ def test_the_page_has_a_row_for_every_key():
         ("dispatcher", '`alltoall` \\| `flex` \\| `allgather` | `"alltoall"` |'),
         ("targets", "| `targets` | list of text |  |  |"),
         ("phases", "| `phases` | mapping to Phase |  |  |"),
-        ("weights", "| `weights` | mapping to number |  |"),
+        ("weights", "| `weights` | mapping to number or null | `null` |"),
         ("mtp", "| `mtp` | Mtp or null | `null` | null = no multi-token prediction |"),
         ("harness", "text or mapping"),
     ],

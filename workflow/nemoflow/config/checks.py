@@ -4,6 +4,7 @@ from math import lcm
 from typing import TYPE_CHECKING, Any
 
 from nemoflow import graph
+from nemoflow.config import derived
 from nemoflow.config.base import plain
 from nemoflow.config.messages import nearest
 from nemoflow.config.run import Run
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 def check_data(config: "Config", kind: str, name: str, model: Any) -> None:
     """A data file and the data files it names."""
     if kind == "blends":
-        for corpus in model.weights:
+        derived.refuse_twin(config, name, model)
+        for corpus in model.weights or ():
             refer(config, "corpora", corpus, kind, name, "weights", corpus)
     elif kind == "mixtures":
         refer(config, "tokenizers", model.tokenizer, kind, name, "tokenizer")
@@ -98,6 +100,7 @@ def check_pretrain(config: "Config", name: str, run: Run, stages: list[str], fai
             continue
         at = ("pretrain", "phases", phase)
         refer(config, "blends", entry.blend, "runs", name, *at, "blend")
+        derived.check(config, run, phase, fail)
         check_parallel(run, entry.parallel, entry.batch.sequence, fail, *at, "parallel")
         if entry.batch.sequence > model.max_positions:
             fail(

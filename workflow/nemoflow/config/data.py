@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from nemoflow.config.base import Count, Name, Positive, Rate, Share, Strict
+from nemoflow.config.source import REPOSITORY, Source
 
 DTYPE_LIMITS = {"uint16": 2**16, "int32": 2**31}
 
@@ -14,36 +15,6 @@ class Gap(Strict):
 
     weight: Rate = Field(description="its weight or share in the published mix")
     why: str
-
-
-class Source(Strict):
-    """Where rows come from: built-in, local files, or a Hugging Face data set."""
-
-    builtin: Name | None = Field(None, description="a generator of nemoflow.builtin")
-    seed: Count | None = Field(None, description="of a built-in source")
-    count: Positive | None = Field(None, description="rows of a built-in source")
-    local: str | None = Field(None, description="a file, a folder, or a glob")
-    hub: str | None = Field(None, description="a Hugging Face data set, organisation/name")
-    revision: str | None = Field(None, description="of a hub source: a commit, tag or branch")
-    subset: str | None = None
-    split: str | None = None
-
-    @model_validator(mode="after")
-    def one_kind(self) -> "Source":
-        """Exactly one kind, with the keys of that kind only."""
-        kinds = [kind for kind in ("builtin", "local", "hub") if getattr(self, kind) is not None]
-        if len(kinds) != 1:
-            raise ValueError("say exactly one of builtin, local, hub")
-        allowed = {
-            "builtin": {"builtin", "seed", "count", "split"},
-            "local": {"local"},
-            "hub": {"hub", "revision", "subset", "split"},
-        }[kinds[0]]
-        if wrong := {key for key, value in self if value is not None} - allowed:
-            raise ValueError(f"a {kinds[0]} source has no {', '.join(sorted(wrong))}")
-        if self.builtin and (self.seed is None or self.count is None):
-            raise ValueError("a built-in source needs seed and count")
-        return self
 
 
 class Train(Strict):
@@ -56,11 +27,16 @@ class Train(Strict):
 
 
 class Tokenizer(Strict):
-    """A tokenizer: pinned on the hub, or trained."""
+    """A tokenizer: pinned on the hub, in a folder of this machine, or trained."""
 
     about: str | None = None
-    hub: str | None = None
-    revision: str | None = None
+    hub: str | None = Field(
+        None, pattern=REPOSITORY, description="a repository of the hub with a tokenizer"
+    )
+    revision: str | None = Field(
+        None, description="a commit, tag or branch (null = main), pinned to a commit when fetched"
+    )
+    local: str | None = Field(None, min_length=1, description="a folder that holds a tokenizer")
     train: Train | None = None
     vocab_size: Positive = Field(description="number of token ids")
     dtype: Literal["int32", "uint16"] = Field("int32", description="of the ids in bin/idx shards")
@@ -68,8 +44,8 @@ class Tokenizer(Strict):
     @model_validator(mode="after")
     def fits(self) -> "Tokenizer":
         """One origin, and ids that fit the shards' type."""
-        if (self.hub is None) == (self.train is None):
-            raise ValueError("say exactly one of hub, train")
+        if sum(origin is not None for origin in (self.hub, self.local, self.train)) != 1:
+            raise ValueError("say exactly one of hub, local, train")
         if self.vocab_size > DTYPE_LIMITS[self.dtype]:
             raise ValueError(
                 f"vocab_size ({self.vocab_size:,}) is too large for dtype {self.dtype}, which holds"
@@ -86,32 +62,77 @@ class Splits(Strict):
 
 
 class Corpus(Strict):
-    """A corpus of documents, tokenized into bin/idx shards."""
+    """A corpus of documents, tokenized into bin/idx shards; or shards that exist, imported."""
 
     about: str | None = None
-    source: Source
+    source: Source | None = Field(None, description="where its rows come from; or say import")
+    import_: str | None = Field(
+        None,
+        alias="import",
+        min_length=1,
+        description="existing bin/idx shards instead of a source: a prefix, a folder, a glob, or a"
+        " blend.json of Megatron; a relative path counts from the repository's root",
+    )
     text_field: str = "text"
-    parts: Positive = Field(description="jobs that tokenize it side by side")
+    parts: Positive | None = Field(None, description="jobs that tokenize it side by side")
     shards_per_part: Positive = 1
+    add_bos: bool = False
     add_eos: bool = True
-    min_chars: Count = Field(0, description="shorter documents are dropped, and counted")
-    max_tokens: Positive | None = Field(None, description="longer documents are cut, and counted")
-    max_dropped: Share = Field(0.01, description="a larger share of dropped rows fails the job")
+    min_doc_chars: Count = Field(0, description="shorter documents are dropped, and counted")
+    max_doc_tokens: Positive | None = Field(
+        None, description="longer documents are cut, and counted; the EOS is kept"
+    )
+    special_tokens: Literal["keep", "split", "drop"] = Field(
+        "keep",
+        description="what becomes of a text that holds the string of a control token: it counts as"
+        " the token, or as ordinary text, or the document is dropped; counted in any case",
+    )
+    max_dropped: Share = Field(0.001, description="a larger share of faulty rows fails the job")
     splits: Splits = Splits(valid=0.001, test=0.001)
     seed: Count = 42
+    sample: Positive | None = Field(
+        None, description="the first N documents only; pretrain.sample sets it for a whole run"
+    )
+
+    @model_validator(mode="after")
+    def one_origin(self) -> "Corpus":
+        """Rows to tokenize, or shards to import; a sample has one part."""
+        if self.import_ is not None:
+            own = {"about", "import_"}
+            if wrong := sorted(self.model_fields_set - own):
+                raise ValueError(f"an imported corpus has no {', '.join(wrong)}")
+            return self
+        if self.source is None or self.parts is None:
+            raise ValueError("say source and parts, or import alone")
+        if self.sample and (self.parts, self.shards_per_part) != (1, 1):
+            raise ValueError("a sample is of one piece: say parts: 1, and no shards_per_part")
+        return self
 
 
 class Blend(Strict):
-    """Corpora and their weights in pretraining."""
+    """Corpora and their weights in pretraining; or a blend.json of Megatron, imported."""
 
     about: str | None = None
-    weights: dict[Name, Rate] = Field(min_length=1, description="relative, by corpus")
+    weights: dict[Name, Rate] | None = Field(
+        None,
+        min_length=1,
+        description="relative, by corpus; 0 = tokenized, but not trained on; or say import",
+    )
+    import_: str | None = Field(
+        None,
+        alias="import",
+        min_length=1,
+        description="a blend.json of Megatron instead of weights: its shards become one corpus,"
+        " named like the blend, in which each keeps its weight",
+    )
     gaps: dict[Name, Gap] = {}
 
     @model_validator(mode="after")
     def some(self) -> "Blend":
-        """At least one corpus has weight."""
-        if not any(self.weights.values()):
+        """Weights or an import; at least one corpus has weight."""
+        if (self.weights is None) == (self.import_ is None):
+            raise ValueError("say exactly one of weights, import")
+        if self.weights is not None and not any(self.weights.values()):
             raise ValueError("every weight is 0: the blend would be empty")
         return self
 

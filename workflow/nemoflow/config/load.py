@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nemoflow.config import layers
+from nemoflow.config import derived, layers
 from nemoflow.config.checks import check_data, check_run
 from nemoflow.config.data import KINDS
 from nemoflow.config.layers import Layered
@@ -156,7 +156,9 @@ class Config:
 
     @cache  # noqa: B019  (one config per process)
     def data(self, kind: str, name: str) -> Any:
-        """A data file's model; kind is a folder of config/."""
+        """A data file's model, or a derived corpus; kind is a folder of config/."""
+        if kind == "corpora" and (found := derived.corpus(self, name)):
+            return found
         layered = self.layered(kind, name)
         model = validated(KINDS[kind], layered, f"config/{kind}/{name}.yaml")
         check_data(self, kind, name, model)

@@ -55,6 +55,9 @@ class Pretrain(Strict):
     spike: Number | None = Field(
         3.0, gt=1, description="stop when the loss exceeds this many times its recent median"
     )
+    sample: Positive | None = Field(
+        None, description="train on the first N documents of each corpus only: {corpus}-sample{N}"
+    )
     phases: dict[Name, Phase] = Field(min_length=1)
 
 

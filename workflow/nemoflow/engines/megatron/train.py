@@ -8,7 +8,7 @@ from megatron.bridge.training.finetune import finetune
 from megatron.bridge.training.gpt_step import forward_step
 from megatron.bridge.training.pretrain import pretrain
 
-from nemoflow import checkpoint, divergence, iterations, metrics, ranks, specs
+from nemoflow import checkpoint, divergence, iterations, metrics, ranks, spec
 from nemoflow.engines.megatron import recipe
 from nemoflow.engines.megatron.callbacks import Callbacks
 from nemoflow.errors import UserError
@@ -28,7 +28,7 @@ def train(job: dict[str, Any]) -> int:
         UserError: training had stopped itself before; there is nothing left to train; or
             Megatron-Bridge takes no callbacks.
     """
-    progress, stop = Path(job["progress"]), specs.last_step(job["config"])
+    progress, stop = Path(job["progress"]), spec.last_step(job["config"])
     if checkpoint.final(progress):
         return 0
     divergence.refuse_stopped(progress, job["title"])

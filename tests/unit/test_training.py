@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nemoflow import build as builds
-from nemoflow import checkpoint, files, manifest, provenance
+from nemoflow import checkpoint, files, manifest, provenance, training
 from nemoflow.errors import UserError
 from nemoflow.machine import Machine
 from nemoflow.need import need
@@ -26,7 +26,7 @@ class Engine:
 
     def __init__(self, monkeypatch):
         self.jobs, self.dies = [], None
-        monkeypatch.setattr(builds.running, "run", self.run)
+        monkeypatch.setattr(training.running, "run", self.run)
 
     def run(self, line, log, keep_open):
         job = files.read_json(line.argv[-1])
@@ -52,7 +52,7 @@ def engine(monkeypatch):
 def train(inputs=(), **identity):
     with builds.Build("sft", spec(**identity), inputs, SFT) as build:
         inputs = {"init": "i", "data": "d"}
-        build.finish(**builds.train(build, "sft", "sft", "sft.log", inputs, Machine()))
+        build.finish(**training.train(build, "sft", "sft", "sft.log", inputs, Machine()))
 
 
 def test_training_publishes_its_last_checkpoint_and_curve(engine):
@@ -145,7 +145,7 @@ def test_a_failed_training_keeps_its_work_and_counts_its_attempts(engine, capfd)
 def test_an_engine_that_ends_without_a_result_is_no_success(engine, monkeypatch):
     """The former build's checkpoint must never be recorded as the new spec's."""
     train()
-    monkeypatch.setattr(builds.running, "run", lambda *arguments: None)
+    monkeypatch.setattr(training.running, "run", lambda *arguments: None)
     with pytest.raises(UserError, match="without a finished checkpoint"):
         train(seed=4)
 
@@ -159,7 +159,7 @@ def test_a_changed_option_goes_on_with_the_same_work(engine):
     belongs = files.read_json("results/x/sft/progress/job.json")["belongs_to"]
     files.write_json("spec.json", {**told, "options": {"keep": 9}})
     with builds.Build("sft", "spec.json", [], SFT) as build:
-        build.finish(**builds.train(build, "sft", "sft", "l", {}, Machine()))
+        build.finish(**training.train(build, "sft", "sft", "l", {}, Machine()))
     assert engine.jobs[-1]["options"] == {"keep": 9} and engine.jobs[-1]["belongs_to"] == belongs
 
 
@@ -184,20 +184,20 @@ def test_the_time_of_a_job_is_that_of_all_its_attempts_and_adopting_it_adds_none
         return files.read_json(f"provenance/builds/{SFT[0]}.json")["built"]
 
     clock = [1000.0]
-    monkeypatch.setattr(builds.time, "time", lambda: clock[0])
+    monkeypatch.setattr(training.time, "time", lambda: clock[0])
     engine.dies = "killed"
     with pytest.raises(UserError):
         train()
     for path in Path("results/x/sft/progress").iterdir():
         os.utime(path, (1100.0, 1100.0))
     engine.dies, clock[0] = None, 5000.0
-    work = builds.running.run
+    work = training.running.run
 
     def run(*told):
         work(*told)
         clock[0] += 50.0
 
-    monkeypatch.setattr(builds.running, "run", run)
+    monkeypatch.setattr(training.running, "run", run)
     train()
     assert (built()["seconds"], built()["attempts"]) == (150.0, 2)
     assert built()["started"] == "1970-01-01T00:16:40Z"  # the first attempt's
@@ -242,7 +242,7 @@ def test_a_full_disk_stops_a_job_before_it_starts(engine, monkeypatch):
     def full(*told):
         raise UserError("free some")
 
-    monkeypatch.setattr(builds.room, "check", full)
+    monkeypatch.setattr(training.room, "check", full)
     with pytest.raises(UserError, match="free some"):
         train()
     assert engine.jobs == []
@@ -265,7 +265,7 @@ def test_window_and_milestones_are_products_of_their_own(engine):
     options = {"keep": 2, "milestones": 5, "window": {"iterations": 3, "every": 2}}
     with builds.Build("sft", spec(options), [], SFT) as build:
         inputs = {"init": "i", "data": "d"}
-        build.finish(**builds.train(build, "sft", "sft", "sft.log", inputs, Machine()))
+        build.finish(**training.train(build, "sft", "sft", "sft.log", inputs, Machine()))
     window, milestones, made = need(
         ["results/x/sft/window.json", "results/x/sft/milestones.json", SFT[0]]
     )

@@ -1,0 +1,115 @@
+"""A tokenization that is killed at any moment: the next one ends with the same bytes."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+import small_corpus
+from nemoflow import files
+
+PATIENCE = 10  # seconds in which orphans must be gone
+TARGETS = ("group", "parent", "worker")
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Makes a planned corpus of so many bytes in shards; what tokens.py makes of it, and when."""
+
+    def make(size, shards):
+        with open(tmp_path / "text.jsonl", "w") as file:
+            for text in small_corpus.texts(size):
+                file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+        work = small_corpus.Work(tmp_path, {"local": "text.jsonl"}, shards)
+        assert work.run(work.plan_command()).returncode == 0
+        began = time.monotonic()
+        done = work.run(work.tokens_command())
+        assert done.returncode == 0, done.stderr
+        return work, products(work), time.monotonic() - began
+
+    return make
+
+
+def products(work):
+    """The digests of a part's files, its manifest's among them."""
+    found = {path.name: files.sha256_of(path) for path in work.payload.iterdir()}
+    return found | {"manifest": files.sha256_of(work.folder / work.output)}
+
+
+def forget(work):
+    """Remove what was made; the plan and the cache stay."""
+    shutil.rmtree(work.payload)
+    (work.folder / work.output).unlink()
+
+
+def kill(process, target, drawn):
+    """Kill a job, or a part of it, that may have ended by itself; whether it was still alive."""
+    workers = [pid for pid in small_corpus.members(process.pid) if pid != process.pid]
+    try:
+        if target == "group":
+            os.killpg(process.pid, signal.SIGKILL)
+        elif target == "worker" and workers:
+            os.kill(drawn.choice(workers), signal.SIGKILL)
+        else:
+            os.kill(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def end(process):
+    """Wait for a job that was hit, and for all that it started."""
+    process.wait(PATIENCE)
+    until = time.monotonic() + PATIENCE
+    while orphans := small_corpus.members(process.pid):
+        assert time.monotonic() < until, f"{orphans} live on after {process.pid}"
+        time.sleep(0.02)
+
+
+def killed(work, seconds, target, drawn):
+    """Start a job, and kill it after so many seconds; its exit code."""
+    process = work.start(work.tokens_command())
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        kill(process, target, drawn)
+    end(process)
+    said = (work.folder / "said.txt").read_text()
+    assert "Traceback" not in said, said
+    if process.returncode > 0:
+        assert target == "worker" and "a process that tokenizes was killed" in said, said
+    return process.returncode
+
+
+def test_a_kill_at_any_moment_changes_no_byte(corpus):
+    """Each attempt goes on with what the one before left."""
+    work, expected, seconds = corpus(4_000_000, 4)
+    drawn = random.Random(5)
+    forget(work)
+    codes = [
+        killed(work, seconds * drawn.uniform(0.35, 0.9), target, drawn)
+        for target in ("group", "worker", "parent", "worker")
+    ]
+    done = work.run(work.tokens_command())
+    assert done.returncode == 0, done.stderr
+    assert products(work) == expected and work.left() == []
+    assert any(codes)
+
+
+@pytest.mark.long
+def test_kills_at_twenty_moments_of_300_mb(corpus):
+    """Every one of them is followed by a run to the end, which is compared."""
+    work, expected, seconds = corpus(300_000_000, 3)
+    drawn, codes = random.Random(20), []
+    for moment in range(20):
+        forget(work)
+        codes.append(killed(work, seconds * drawn.random(), TARGETS[moment % 3], drawn))
+        done = work.run(work.tokens_command())
+        assert done.returncode == 0, done.stderr
+        assert products(work) == expected and work.left() == []
+    assert sum(code != 0 for code in codes) >= 15

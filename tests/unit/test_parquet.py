@@ -1,0 +1,94 @@
+"""Row groups by ranges of bytes, and rows."""
+
+import io
+import itertools
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nemoflow import parquet
+from nemoflow.errors import UserError
+
+ROWS = [{"text": f"row {i}", "meta": {"tags": ["a", str(i)], "n": None}} for i in range(100)]
+
+
+def write(path, rows=ROWS, **told):
+    pq.write_table(pa.Table.from_pylist(rows), path, **{"row_group_size": 8, **told})
+    return path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("parquet") / "a.parquet")
+
+
+@settings(max_examples=50, deadline=None)
+@given(cuts=st.lists(st.integers(0, 9000), max_size=8))
+def test_spans_hold_every_row_group_once(path, cuts):
+    size = path.stat().st_size
+    edges = sorted({0, size, *(min(cut, size) for cut in cuts)})
+    with open(path, "rb") as file:
+        whole = parquet.row_groups(file)
+        parts = [parquet.row_groups(file, span) for span in itertools.pairwise(edges)]
+    assert whole == [(group, 8 * group) for group in range(13)]
+    assert list(itertools.chain(*parts)) == whole
+
+
+def test_rows_have_their_numbers_and_types(path):
+    with open(path, "rb", buffering=0) as file:
+        assert list(parquet.rows(file)) == list(enumerate(ROWS))
+        end = (path.stat().st_size // 5, path.stat().st_size)
+        later = list(parquet.rows(file, end))
+        assert 0 < len(later) < 100 and later == list(enumerate(ROWS))[-len(later) :]
+
+
+def test_only_the_wanted_columns_are_read(tmp_path):
+    rows = [{"text": "x", "payload": "y" * 100_000 + str(i)} for i in range(16)]
+    path = write(tmp_path / "a.parquet", rows, compression="none", use_dictionary=False)
+
+    class Counting(io.FileIO):
+        read_bytes = 0
+
+        def read(self, size=-1):
+            found = super().read(size)
+            Counting.read_bytes += len(found)
+            return found
+
+    with Counting(path) as file:
+        found = list(parquet.batches(file, columns=["text", "absent"], size=5))
+    assert [(first, batch.num_rows) for first, batch in found] == [(0, 5), (5, 3), (8, 5), (13, 3)]
+    assert found[0][1].schema.names == ["text"]
+    assert Counting.read_bytes < 200_000  # of 1.6 MB: the footer and the texts
+
+
+def test_text_that_is_not_utf8_is_one_row(tmp_path):
+    texts = pa.array([b"a", b"\xff", b"c"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    with open(tmp_path / "a.parquet", "rb") as file:
+        found = dict(parquet.rows(file))
+    assert found[0] == {"text": "a"} and found[2] == {"text": "c"}
+    assert isinstance(found[1], UnicodeDecodeError)
+
+
+@pytest.mark.parametrize("cut", [slice(None, -9), slice(None, 100), slice(0, 0)])
+def test_a_damaged_file_is_named(path, tmp_path, cut):
+    (tmp_path / "b.parquet").write_bytes(path.read_bytes()[cut])
+    with (
+        open(tmp_path / "b.parquet", "rb") as file,
+        pytest.raises(UserError, match="b.parquet is not a whole Parquet file: .*fetch it again"),
+    ):
+        list(parquet.row_groups(file))
+
+
+def test_damaged_pages_are_named(path, tmp_path):
+    content = bytearray(path.read_bytes())
+    content[4:2000] = b"\xa5" * 1996
+    (tmp_path / "b.parquet").write_bytes(content)
+    with (
+        open(tmp_path / "b.parquet", "rb") as file,
+        pytest.raises(UserError, match="b.parquet is not a whole Parquet file"),
+    ):
+        list(parquet.rows(file))
