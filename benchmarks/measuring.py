@@ -1,6 +1,7 @@
 """A command's wall time and peak memory, with all its processes."""
 
 import os
+import select
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from nemoflow.errors import UserError
 
 EVERY = 0.05  # seconds between two looks at the memory
+SHARE = 0.02  # of the time may go into looking: the kernel walks all pages
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,15 @@ def measure(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        peak = 0
-        while True:
-            try:
-                process.wait(EVERY)
-                break
-            except subprocess.TimeoutExpired:
-                peak = max(peak, sum(map(memory_of, tree(process.pid))))
+        ended = os.pidfd_open(process.pid)
+        peak, pause = 0, EVERY
+        while not select.select([ended], [], [], pause)[0]:
+            looked = time.perf_counter()
+            peak = max(peak, sum(map(memory_of, tree(process.pid))))
+            pause = max(EVERY, (time.perf_counter() - looked) / SHARE)
         seconds = time.perf_counter() - began
+        os.close(ended)
+        process.wait()
     said = log.read_text(errors="replace")
     if process.returncode:
         last = "\n".join(said.splitlines()[-12:])

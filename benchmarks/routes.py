@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 HERE = ROOT / "benchmarks"
 PEERS = ROOT / ".venv-benchmarks"
 MEGATRON = ROOT / ".venv-megatron/bin/python"
+ANY = 10**9  # MB
 SLOW = 300  # MB: a peer of some MB/s is not asked for more
 OURS = "nemoflow tokens"
 LIMIT = "limit: gigatoken alone, rows in memory"
@@ -36,7 +37,7 @@ class Route:
     command: Callable[[str], list]
     ids: str = ""
     index: str = ""
-    most: int = 10**9
+    most: int = ANY
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -101,34 +102,38 @@ def megatron_lm(scratch: Scratch, workers: int, checkout: Path | None) -> list[R
         raise UserError(f"{checkout} is no checkout of Megatron-LM: no tools/preprocess_data.py")
     if not MEGATRON.exists():
         raise UserError("its environment is missing: make .venv-megatron/installed")
-
-    def tool(program: str, *more: str) -> Callable[[str], list]:
-        def command(corpus: str) -> list:
-            run = [MEGATRON, "-W", "ignore", HERE / "megatron_tool.py", checkout.resolve()]
-            told = {
-                "input": scratch.input(corpus),
-                "output-prefix": "megatron",
-                "tokenizer-type": "HuggingFaceTokenizer",
-                "tokenizer-model": scratch.tokenizer,
-            }
-            arguments = [part for name, value in told.items() for part in (f"--{name}", value)]
-            return [*run, gigatoken, program, *arguments, "--append-eod", *more]
-
-        return command
-
-    (gigatoken,) = environment().parents[1].glob("lib/python*/site-packages")
-    written = {"ids": "megatron_text_document.bin", "index": "megatron_text_document.idx"}
-    written["environment"] = {
+    told = {
         "PYTHONPATH": str(ROOT / "workflow"),
         "PYTHONPYCACHEPREFIX": str(scratch.folder / "pycache"),
         "RAYON_NUM_THREADS": str(workers),
     }
-    classic = tool("tools/preprocess_data.py", "--workers", str(workers))
-    found = [Route("Megatron-LM preprocess_data", scratch.outputs, classic, most=SLOW, **written)]
+
+    def route(program: str, most: int, *arguments: str) -> Route:
+        def command(corpus: str) -> list:
+            run = megatron_program(scratch, checkout.resolve(), f"tools/{program}.py")
+            return [*run, "--input", scratch.input(corpus), *arguments]
+
+        written = [f"megatron_text_document.{end}" for end in ("bin", "idx")]
+        name = f"Megatron-LM {program}"
+        return Route(name, scratch.outputs, command, *written, most, told)
+
+    found = [route("preprocess_data", SLOW, "--workers", str(workers))]
     if (checkout / "tools/preprocess_data_fast.py").is_file():
-        fast = tool("tools/preprocess_data_fast.py", "--use-gigatoken")
-        found.append(Route("Megatron-LM preprocess_data_fast", scratch.outputs, fast, **written))
+        found.append(route("preprocess_data_fast", ANY, "--use-gigatoken"))
     return found
+
+
+def megatron_program(scratch: Scratch, checkout: Path, program: str) -> list:
+    """The beginning of a command line of Megatron-LM, which may import the peers' gigatoken."""
+    (peers,) = environment().parents[1].glob("lib/python*/site-packages")
+    told = {
+        "output-prefix": "megatron",
+        "tokenizer-type": "HuggingFaceTokenizer",
+        "tokenizer-model": scratch.tokenizer,
+    }
+    arguments = [part for name, value in told.items() for part in (f"--{name}", value)]
+    run = [MEGATRON, "-W", "ignore", HERE / "megatron_tool.py", checkout, peers, program]
+    return [*run, *arguments, "--append-eod"]
 
 
 def environment() -> Path:

@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-import small_corpus
+import token_jobs
 from hub_server import Hub
 
 GOOD = [json.dumps({"text": f"a row that is in order, number {i}"}).encode() for i in range(30)]
@@ -35,7 +35,7 @@ def work(tmp_path):
         (tmp_path / "rows").mkdir()
         for name, told in content.items():
             (tmp_path / "rows" / name).write_bytes(told)
-        return small_corpus.Work(tmp_path, {"local": "rows"}, **settings)
+        return token_jobs.TokenJob(tmp_path, {"local": "rows"}, **settings)
 
     return make
 
@@ -97,14 +97,14 @@ def test_a_revision_that_does_not_exist_is_named(tmp_path, monkeypatch):
     hub = Hub()
     hub.add("lab/web", {"data/train.jsonl": lines(GOOD)})
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
-    job = small_corpus.Work(tmp_path, {"hub": "lab/web", "revision": "v9"})
+    job = token_jobs.TokenJob(tmp_path, {"hub": "lab/web", "revision": "v9"})
     said = refusal(job, job.plan_command())
     assert "lab/web" in said and "v9" in said
     assert not (tmp_path / "data/plan.json").exists()
 
 
 def test_a_full_disk_is_named_and_the_same_command_goes_on(work):
-    rows = (json.dumps({"text": text}).encode() for text in small_corpus.texts(3_000_000))
+    rows = (json.dumps({"text": text}).encode() for text in token_jobs.texts(3_000_000))
     job = work({"a.jsonl": lines(rows)})
     assert job.run(job.plan_command()).returncode == 0
     job.payload.mkdir(parents=True)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-import small_corpus
+import token_jobs
 from nemoflow import files
 
 PATIENCE = 10  # seconds in which orphans must be gone
@@ -23,9 +23,9 @@ def corpus(tmp_path):
 
     def make(size, shards):
         with open(tmp_path / "text.jsonl", "w") as file:
-            for text in small_corpus.texts(size):
+            for text in token_jobs.texts(size):
                 file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
-        work = small_corpus.Work(tmp_path, {"local": "text.jsonl"}, shards)
+        work = token_jobs.TokenJob(tmp_path, {"local": "text.jsonl"}, shards)
         assert work.run(work.plan_command()).returncode == 0
         began = time.monotonic()
         done = work.run(work.tokens_command())
@@ -49,7 +49,7 @@ def forget(work):
 
 def kill(process, target, drawn):
     """Kill a job, or a part of it, that may have ended by itself; whether it was still alive."""
-    workers = [pid for pid in small_corpus.members(process.pid) if pid != process.pid]
+    workers = [pid for pid in token_jobs.members(process.pid) if pid != process.pid]
     try:
         if target == "group":
             os.killpg(process.pid, signal.SIGKILL)
@@ -66,7 +66,7 @@ def end(process):
     """Wait for a job that was hit, and for all that it started."""
     process.wait(PATIENCE)
     until = time.monotonic() + PATIENCE
-    while orphans := small_corpus.members(process.pid):
+    while orphans := token_jobs.members(process.pid):
         assert time.monotonic() < until, f"{orphans} live on after {process.pid}"
         time.sleep(0.02)
 

@@ -185,7 +185,7 @@ def test_a_corpus_from_rows_to_blend(bench):
     cut = spec(bench, "plan", source=source, parts=2, shards_per_part=1)
     make("plan", "--spec", cut, "--sources", "cache", "--output", "d/plan.json", folder=bench)
     identity = {
-        "corpus": "sums", "dtype": "int32", "text_field": "text", "add_eos": True, "min_chars": 6,
+        "corpus": "sums", "dtype": "int32", "text_field": "text", "min_doc_chars": 6,
         "splits": {"valid": 0.1, "test": 0.1}, "seed": 1,
     }  # fmt: skip
     tokens = spec(bench, "tokens", {"source": source, "max_dropped": 0.1}, **identity)

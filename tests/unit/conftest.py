@@ -4,6 +4,7 @@ import pytest
 from hypothesis import settings
 
 import small_config
+import small_encoders
 import small_tokenizer
 from nemoflow.config import Config
 
@@ -17,6 +18,12 @@ def tiny_tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     small_tokenizer.make(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def fast_tokenizer(tmp_path_factory):
+    """A tokenizer folder that gigatoken encodes for; see small_encoders."""
+    return small_encoders.byte_level(tmp_path_factory.mktemp("fast_tokenizer"))
 
 
 @pytest.fixture(scope="session")

@@ -65,6 +65,15 @@ def test_a_stage_that_fails_says_nothing_in_provenance():
     assert not Path("provenance").exists()
 
 
+def test_halves_of_small_files_that_a_killed_job_left_are_removed():
+    make()
+    written = ("results/x.json", "results/.x.json.last", "results/.x.stat")
+    for path in map(Path, (*written, "provenance/builds/results/x.json.json")):
+        path.with_name(f".{path.name}.4711.tmp").touch()
+    make()
+    assert [str(path) for path in Path().rglob("*.tmp")] == []
+
+
 def test_parts_are_joined_without_reading_their_bytes_again(monkeypatch):
     parts = [f"results/web.parts/{i:04d}.json" for i in range(3)]
     for part in parts:

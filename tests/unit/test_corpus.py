@@ -160,6 +160,20 @@ def test_sources_that_cannot_be_listed(tmp_path, source, message):
         list_files(source, tmp_path)
 
 
+def test_links_are_followed_once_and_broken_ones_refused(tmp_path):
+    (tmp_path / "data/deep").mkdir(parents=True)
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far/b.jsonl").write_text('{"text": "b"}\n')
+    (tmp_path / "data/linked").symlink_to(tmp_path / "far")
+    (tmp_path / "data/deep/again").symlink_to(tmp_path / "data")
+    source = {"local": str(tmp_path / "data")}
+    assert [f.path for f in list_files(source, tmp_path / "c")] == ["linked/b.jsonl"]
+    (tmp_path / "data/a.jsonl").symlink_to("nowhere")
+    for pattern in ("data", "data/*.jsonl"):
+        with pytest.raises(UserError, match=r"data/a\.jsonl is no file, or a link to nothing"):
+            list_files({"local": str(tmp_path / pattern)}, tmp_path / "c")
+
+
 def test_data_of_other_kinds_is_not_left_out_in_silence(tmp_path):
     (tmp_path / "a.jsonl").write_text(LINES)
     (tmp_path / "b.arrow").touch()

@@ -2,10 +2,11 @@
 
 from collections import Counter
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemoflow.splits import POINTS, hold_out, point, quota, split_at
+from nemoflow.splits import POINTS, hold_out, point, points, quota, split_at
 
 FRACTIONS = {"valid": 0.1, "test": 0.2}
 
@@ -20,6 +21,32 @@ def test_points_are_uniform():
     splits = Counter(split_at(point(1, number), FRACTIONS) for number in range(20_000))
     assert abs(splits["valid"] - 2000) < 200 and abs(splits["test"] - 4000) < 300
     assert split_at(0, {}) == "train" == split_at(POINTS - 1, FRACTIONS)
+
+
+def test_points_of_many_places_are_fixed_for_good():
+    places = np.array([0, 1, 2, 1 << 40], np.int64)
+    assert points(42, "web", "a.jsonl", places).tolist() == [
+        0,
+    ]
+    others = (points(43, "web", "a.jsonl", places), points(42, "web", "b.jsonl", places))
+    for other in (*others, points(42, "code", "a.jsonl", places)):
+        assert not np.isin(other, points(42, "web", "a.jsonl", places)).any()
+    for i in range(4):  # each follows from its own place alone
+        alone = points(42, "web", "a.jsonl", places[i : i + 1])
+        assert alone == points(42, "web", "a.jsonl", places)[i]
+    assert points(42, "web", "a.jsonl", places[:0]).dtype == np.uint64
+
+
+def test_points_of_many_places_are_uniform():
+    """Of rows in a row, and of lines of one length, which lie in a lattice."""
+    for step in (1, 64, 4096, 1000):
+        found = points(1, "web", "a.jsonl", np.arange(0, 20_000 * step, step))
+        assert len(np.unique(found)) == 20_000
+        for bits in (found >> np.uint64(60), found & np.uint64(15)):
+            counts = np.bincount(bits.astype(np.int64), minlength=16)
+            assert ((counts - 1250) ** 2 / 1250).sum() < 45  # chi squared, 15 degrees: p < 1e-4
+        neighbours = np.corrcoef(found[1:].astype(float), found[:-1].astype(float))[0, 1]
+        assert abs(neighbours) < 0.03
 
 
 @given(st.integers(0, 1000), st.floats(0, 1))

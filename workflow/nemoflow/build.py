@@ -11,7 +11,7 @@ from typing import Any
 from nemoflow import checkpoint, locks, manifest, provenance
 from nemoflow import spec as specs
 from nemoflow.errors import UserError
-from nemoflow.files import read_json, write_json
+from nemoflow.files import read_json, remove_temporaries, write_json
 from nemoflow.need import need, refuse_edited
 
 
@@ -36,6 +36,10 @@ class Build:
     def __enter__(self) -> "Build":
         self.lock = self.exit.enter_context(locks.product(self.outputs[0]))
         self.started = time.time()
+        for output in self.outputs:
+            for path in (output, manifest.last(output), provenance.record_of(output)):
+                remove_temporaries(path)
+        remove_temporaries(manifest.stamp(self.outputs[0]))
         return self
 
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:

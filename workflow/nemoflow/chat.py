@@ -14,7 +14,7 @@ Reasoning that is missing, null or blank is no reasoning.
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from jinja2 import Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from nemoflow import corpus
 from nemoflow import tokenizer as tokenizers_of
 from nemoflow.corpus import Place, Row
 from nemoflow.errors import UserError
@@ -43,6 +44,18 @@ class Sequence:
 def render(row: Row, template: str, tokenizer: Tokenizer, settings: dict) -> list[Sequence] | Drop:
     """The sequences of one row, or why there are none; see `Renderer`."""
     return Renderer(template, tokenizer, settings).render(row)
+
+
+def make(
+    settings: Mapping[str, Any], tokenizer_dir: str, out_dir: Path, cache: Path
+) -> dict[str, Any]:
+    """Render the source of a spec into a spool; what its manifest tells. See `render_source`."""
+    source, counts = corpus.pin(settings["source"]), RowCount()
+    files = corpus.list_files(source, cache)
+    rows = corpus.read_source(source, files, cache, counts)
+    facts = render_source(rows, settings["template"], tokenizer_dir, settings, out_dir, counts)
+    read = [vars(file) for file in files]
+    return {"source_files": read, "pinned": corpus.pinned(source), **facts}
 
 
 def render_source(

@@ -1,6 +1,7 @@
 """Texts of a corpus to its documents: token ids by split, as the corpus asks for them."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,13 +139,12 @@ class Documents:
         self, block: Block, ids: np.ndarray, lengths: np.ndarray, truncated: int
     ) -> Encoded:
         codes = self._holdout.codes(block.path, block.offsets)
+        split_lengths = [lengths[codes == code].astype("<i4") for code in range(len(SPLITS))]
         if not codes.any():
-            none = ids[:0]
-            split_ids, split_lengths = [ids, none, none], [lengths, lengths[:0], lengths[:0]]
-        else:
-            masks = [codes == code for code in range(len(SPLITS))]
-            split_ids = [ids[np.repeat(mask, lengths)] for mask in masks]
-            split_lengths = [lengths[mask] for mask in masks]
-        return Encoded(
-            split_ids, [each.astype("<i4") for each in split_lengths], truncated, block.ledger
-        )
+            return Encoded([ids, ids[:0], ids[:0]], split_lengths, truncated, block.ledger)
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        edges = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
+        runs: list[list[np.ndarray]] = [[ids[:0]] for _ in SPLITS]
+        for first, last in pairwise(edges):  # documents of one split, side by side
+            runs[codes[first]].append(ids[ends[first] : ends[last]])
+        return Encoded(list(map(np.concatenate, runs)), split_lengths, truncated, block.ledger)

@@ -1,5 +1,6 @@
 """Small files, whole or not at all, and the canonical form of what they hold."""
 
+import glob
 import hashlib
 import json
 import os
@@ -38,6 +39,13 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(path: str | Path) -> None:
+    """Remove what killed writers of a file left beside it; for whom nobody else writes it."""
+    path = Path(path)
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         temporary.unlink(missing_ok=True)
 
 

@@ -37,6 +37,20 @@ class Found:
     files: list[str]
 
 
+def take(identity: Mapping[str, Any], options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Check the model that a spec names, and copy it into an empty folder; its facts.
+
+    UserError as `find`, `check_model` and `check_use`.
+    """
+    written, model = identity["import"], identity["model"]
+    found = find(written)
+    check_model(found, model)
+    facts = facts_of(found, model)
+    check_use(written, facts, options)
+    copy(found, folder)
+    return facts
+
+
 def find(written: str) -> Found:
     """The checkpoint at a path as the user wrote it.
 

@@ -4,6 +4,7 @@ import glob
 import itertools
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,19 @@ def _found(pattern: str) -> tuple[Path, list[Path]]:
     """(folder that names are relative to, files) of a file, a folder or a glob."""
     root, left_out = _root(pattern), []
     if os.path.isdir(pattern):
-        every = [path for path in root.rglob("*") if path.is_file() and not _hidden(path, root)]
+        every = list(_below(root))
         found = [path for path in every if path.name.endswith(READABLE)]
         left_out = [path for path in set(every) - set(found) if path.name.endswith(UNREADABLE)]
     elif os.path.isfile(pattern):
         found = [Path(pattern)]
     else:
-        found = [Path(name) for name in glob.glob(pattern, recursive=True) if os.path.isfile(name)]
+        named = glob.glob(pattern, recursive=True)
+        found = [Path(name) for name in named if not os.path.isdir(name)]
+    if broken := [path for path in found if not path.is_file()]:
+        raise UserError(
+            f"source local {pattern}: {min(broken)} is no file, or a link to nothing; mend it, or"
+            " take it away"
+        )
     left_out += [path for path in found if not path.name.endswith(READABLE)]
     if left_out:
         raise UserError(
@@ -95,8 +102,21 @@ def _root(pattern: str) -> Path:
     return Path(*fixed)
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+def _below(root: Path) -> Iterator[Path]:
+    """The files in a folder and all below it, by links as well; hidden ones are left out."""
+    for name, folders, files in os.walk(root, followlinks=True, onerror=_refuse):
+        folder = Path(name)
+        above = folder.resolve()
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and not above.is_relative_to((folder / name).resolve())
+        ]
+        yield from (folder / name for name in files if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise error  # else a folder that cannot be read is left out in silence
 
 
 def _name(source: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ classes of characters a new letter is a letter in one and a symbol in the other.
 that Unicode 17 and 18 have added.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ RANGES = [
     (int(first, 16), int(last or first, 16))
     for first, _, last in (entry.partition("-") for entry in ADDED.split())
 ]
+FIRSTS = [first for first, _ in RANGES]
 LEAST = min(chr(first).encode()[0] for first, _ in RANGES)  # no such character begins below
 
 
@@ -62,4 +64,5 @@ def texts_with_newer(joined: bytes, ends: Sequence[int] | np.ndarray) -> list[in
 
 def is_newer(code: int) -> bool:
     """Whether a code point is one of them."""
-    return any(first <= code <= last for first, last in RANGES)
+    place = bisect_right(FIRSTS, code) - 1
+    return place >= 0 and code <= RANGES[place][1]

@@ -11,12 +11,27 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nemoflow import corpus
 from nemoflow.errors import UserError
 from nemoflow.files import canonical, write_whole
 from nemoflow.splits import point
 
 Row = dict[str, Any]
 NAMED = 5  # faulty rows named in an error
+
+
+def make(told: Mapping[str, Any], out_dir: Path, cache: Path) -> dict[str, Any]:
+    """Resolve the rows of a spec's sources; what its manifest tells of them."""
+    given = told.get("validation")
+    training = [corpus.pin(source) for source in told["sources"]]
+    validation = [corpus.pin(source) for source in given or []]
+    facts = resolve(
+        corpus.rows(training, cache),
+        corpus.rows(validation, cache) if given is not None else None,
+        *(told["holdout"], told["seed"], {"kind": told["kind"]}),
+        out_dir,
+    )
+    return corpus.facts([*training, *validation], cache) | facts
 
 
 def resolve(

@@ -239,7 +239,7 @@ def record_build(
     as the corpus', and what they were made from as what it is made from.
     """
     parts = [path for path in inputs if PARTS in str(path)]
-    told = [read_json(part_record(part)) for part in parts if part_record(part).exists()]
+    told = [read_json(record_of(part)) for part in parts if record_of(part).exists()]
     began = min([first or started, *(part["started"] for part in told)])
     seconds = time.time() - started + spent + sum(part["seconds"] for part in told)
     content = {
@@ -250,11 +250,11 @@ def record_build(
     for part in parts:
         content["inputs"] |= read_json(part)["inputs"]
     for output in outputs:
-        if PARTS in str(output):  # temporary: gone when the product that it is a part of is there
-            write_json(part_record(output), {"started": started, "seconds": seconds})
+        if PARTS in str(output):
+            said = {"started": started, "seconds": seconds}
         else:
-            own = {"output": str(output), "sha256": sha256_of(output)}
-            write_json(BUILDS / f"{output}.json", {**own, **content})
+            said = {"output": str(output), "sha256": sha256_of(output), **content}
+        write_json(record_of(output), said)
 
 
 def surroundings(began: float, seconds: float) -> dict[str, Any]:
@@ -270,7 +270,10 @@ def surroundings(began: float, seconds: float) -> dict[str, Any]:
     }
 
 
-def part_record(part: str | Path) -> Path:
-    """Where a part's job says how long it took, for the record of the corpus."""
-    path = Path(part)
-    return path.with_name(f".{path.stem}.built")
+def record_of(output: str | Path) -> Path:
+    """Where it is said who built an output, and how long it took.
+
+    Of a part beside it, and only until the product is there that it is a part of.
+    """
+    path = Path(output)
+    return path.with_name(f".{path.stem}.built") if PARTS in str(path) else BUILDS / f"{path}.json"

@@ -56,8 +56,8 @@ def tokens(
 
     with Build("tokens", spec, [plan, tokenizer], [output]) as build:
         planned, _ = build.need(plan, tokenizer)
-        settings = {"max_doc_tokens": None, **build.identity, **build.options}
-        settings["source"] = settings["source"] | planned["pinned"]
+        settings = build.identity | build.options
+        settings |= {"source": settings["source"] | planned["pinned"]}
         where = bytes_of(tokenizer), build.payload
         facts = tokenizing.tokenize_part(
             planned, int(part), *where, settings, Path(sources), workers
@@ -77,15 +77,13 @@ def corpus(spec: str, parts: list[str], tokenizer: str | None, output: str) -> N
     with Build("corpus", spec, given, [output]) as build:
         if written := build.identity.get("import"):
             vocabulary = manifest.read(tokenizer)["vocabulary"]  # no bytes are read
-            told = written, build.identity["dtype"], vocabulary
-            folder = build.fresh_payload()
-            facts = import_shards.take(*told, folder, build.payload)
+            folder, dtype = build.fresh_payload(), build.identity["dtype"]
+            facts = import_shards.take(written, dtype, vocabulary, folder, build.payload)
             build.replace_payload(folder)
             return build.finish(**facts)
-        contents = build.need(*parts)
-        counts = tokenizing.join_parts(contents, build.identity["corpus"])
+        facts = tokenizing.join_parts(build.need(*parts), build.identity["corpus"])
         build.join_payloads(parts)
-        build.finish(**counts)
+        build.finish(**facts)
 
 
 def blend(spec: str, corpora: list[str], output: str) -> None:
@@ -103,13 +101,8 @@ def import_model(spec: str, output: str) -> None:
     from nemoflow import imports
 
     with Build("import_model", spec, [], [output]) as build:
-        written, model = build.identity["import"], build.identity["model"]
-        found = imports.find(written)
-        imports.check_model(found, model)
-        facts = imports.facts_of(found, model)
-        imports.check_use(written, facts, build.options)
         folder = build.fresh_payload()
-        imports.copy(found, folder)
+        facts = imports.take(build.identity, build.options, folder)
         build.replace_payload(folder)
         build.finish(model=facts)
 
@@ -141,22 +134,14 @@ def pretrain(
 def render(spec: str, sources: str, tokenizer: str, output: str) -> None:
     """Turn conversations into tokens and a mask of what to learn."""
     from nemoflow import chat
-    from nemoflow import corpus as corpora
-    from nemoflow.rows import RowCount
 
     with Build("render", spec, [tokenizer], [output]) as build:
         build.need(tokenizer)
-        source, cache, counts = corpora.pin(build.identity["source"]), Path(sources), RowCount()
-        files = corpora.list_files(source, cache)
-        rows = corpora.read_source(source, files, cache, counts)
-        settings = {"used_in": None, **build.identity, **build.options}
         folder = build.fresh_payload()
-        facts = chat.render_source(
-            rows, settings["template"], bytes_of(tokenizer), settings, folder, counts
-        )
+        asked = {"used_in": None, **build.identity, **build.options}
+        facts = chat.make(asked, bytes_of(tokenizer), folder, Path(sources))
         build.replace_payload(folder)
-        read = [vars(file) for file in files]
-        build.finish(source_files=read, pinned=corpora.pinned(source), **facts)
+        build.finish(**facts)
 
 
 def pack(spec: str, rendered: list[str], output: str) -> None:
@@ -170,14 +155,8 @@ def pack(spec: str, rendered: list[str], output: str) -> None:
             Path(path).stem: (bytes_of(path), cut["weights"][Path(path).stem]) for path in rendered
         }
         folder = build.fresh_payload()
-        facts = packing.write_packed(
-            weighted,
-            cut["pack_size"],
-            cut["pad_multiple"],
-            cut["seed"],
-            cut["valid_fraction"],
-            folder,
-        )
+        asked = (cut[key] for key in ("pack_size", "pad_multiple", "seed", "valid_fraction"))
+        facts = packing.write_packed(weighted, *asked, folder)
         build.replace_payload(folder)
         build.finish(**facts)
 
@@ -203,25 +182,13 @@ def sft(
 
 def resolve(spec: str, sources: str, output: str) -> None:
     """Check the rows of a set of prompts, and split off validation."""
-    from nemoflow import corpus as corpora
     from nemoflow import prompts as rl_rows
 
     with Build("resolve", spec, [], [output]) as build:
-        told, cache = build.identity, Path(sources)
-        given = told.get("validation")
-        training = [corpora.pin(source) for source in told["sources"]]
-        validation = [corpora.pin(source) for source in given or []]
         folder = build.fresh_payload()
-        facts = rl_rows.resolve(
-            corpora.rows(training, cache),
-            corpora.rows(validation, cache) if given is not None else None,
-            told["holdout"],
-            told["seed"],
-            {"kind": told["kind"]},
-            folder,
-        )
+        facts = rl_rows.make(build.identity, folder, Path(sources))
         build.replace_payload(folder)
-        build.finish(**corpora.facts([*training, *validation], cache), **facts)
+        build.finish(**facts)
 
 
 @heavy
@@ -285,8 +252,8 @@ def eval(spec: str, run: str, models: list[str], scores: list[str], output: str)
     from nemoflow.scores import gather
 
     with Build("eval", spec, [*models, *scores], [output]) as build:
-        made = gather(run, build.identity, models, scores)
-        write_json(output, made, sort_keys=False)  # stages in pipeline order, for whoever reads it
+        # Stages in pipeline order, for whoever reads it.
+        write_json(output, gather(run, build.identity, models, scores), sort_keys=False)
 
 
 def report(

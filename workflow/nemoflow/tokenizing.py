@@ -238,10 +238,11 @@ def finish_shard(
     collected: Collected,
 ) -> None:
     """Give a shard's files their names, with an index beside each."""
-    read = {path for path, _ in collected.ledger.rows}
-    for piece in shards[shard]:  # not changed while it was read
-        if piece["path"] in read:
-            corpus.checked(file_of(piece), job.settings["source"], job.cache)
+    counted = {path for path, _ in collected.ledger.rows}
+    for piece in shards[shard]:
+        if piece["path"] in counted or not job.settings.get("sample"):  # it was read
+            corpus.checked(file_of(piece), job.settings["source"], job.cache)  # and not changed
+            collected.ledger.see(piece["path"])
     judged.result()
     told, digests, dtype = {}, {}, job.settings["dtype"]
     all_lengths = [np.concatenate(each or [np.zeros(0, "<i4")]) for each in collected.lengths]

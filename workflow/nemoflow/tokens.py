@@ -13,10 +13,19 @@ from nemoflow.files import digest, read_json, write_json
 from nemoflow.holdout import HEAD, holdout
 from nemoflow.indexed import check_fits
 from nemoflow.ledger import Ledger
+from nemoflow.tokenizing import Job
 from nemoflow.vocabulary import Folder
 
 PERCENTILES = (1, 10, 50, 90, 99)
 NOT_ASKED = ("max_dropped", "source")  # settings that no byte follows from
+DEFAULTS = {
+    "add_bos": False,
+    "add_eos": True,
+    "min_doc_chars": 0,
+    "max_doc_tokens": None,
+    "special_tokens": "keep",
+    "sample": None,
+}
 
 Json = dict[str, Any]
 
@@ -32,45 +41,34 @@ def tokenize_part(
 ) -> Json:
     """Tokenize the shards of one part into `out_dir`/{split}_{shard:05d}.bin and .idx.
 
-    `plan` is that of `make_plan`. `settings`: corpus (its name), source, text_field, dtype,
-    add_bos, add_eos, min_doc_chars, max_doc_tokens, special_tokens, splits {"valid": fraction,
-    "test": fraction}, seed, sample (None: every document), max_dropped. Any other key counts as
-    something that the bytes follow from. `workers` processes share the work; no byte follows from
-    their number.
+    `plan` is that of `make_plan`. `settings`: corpus (its name), source, text_field, dtype, splits
+    {"valid": fraction, "test": fraction}, seed, max_dropped, and those of `DEFAULTS`. `workers`
+    processes share the work; no byte follows from their number.
 
-    A shard is finished when its receipt_{shard:05d}.json is there; one whose receipt matches
-    plan, settings and tokenizer, and whose files have the recorded digests, is not made again.
-    Anything else in `out_dir` is removed. A split of a shard without documents has no files.
+    A shard whose receipt_{shard:05d}.json matches plan, settings and tokenizer, and whose files
+    have the recorded digests, is not made again. Anything else in `out_dir` is removed.
 
-    Returns {"shards": [{"prefix", "split", "sequences", "tokens"}], "truncated": documents,
-    "lengths": [[tokens, documents], ...], "noted"} and the ledger's facts.
+    Returns what `sum_up` does.
 
     Raises:
-        UserError: more than max_dropped of the rows are faulty (empty_text, too_short and
-            special_token are filters), a source file is not the planned one or cannot be read to
-            its end, or the disk is full.
+        UserError: more than max_dropped of the rows are faulty, a source file is not the planned
+            one or not whole, or the disk is full.
     """
-    out_dir, folder = Path(out_dir), Folder(tokenizer_dir)
+    out_dir, folder, settings = Path(out_dir), Folder(tokenizer_dir), DEFAULTS | settings
     check_fits(folder.size - 1, settings["dtype"])
     shards = [with_sizes(pieces, plan) for pieces in plan["parts"][part]]
     made_from = [origin(pieces, plan, settings, folder) for pieces in shards]
-    receipts = {
-        shard: receipt
-        for shard, origin_ in enumerate(made_from)
-        if (receipt := finished(receipt_path(out_dir, shard), origin_))
-    }
-    remove_others(out_dir, receipts)
-    pending = [shard for shard in range(len(shards)) if shard not in receipts]
-    if pending:
+    receipts = kept(out_dir, made_from)
+
+    def done(shard: int, receipt: Json) -> None:
+        receipts[shard] = receipt | {"made_from": made_from[shard]}
+        write_json(receipt_path(out_dir, shard), receipts[shard])
+
+    if pending := {n: pieces for n, pieces in enumerate(shards) if n not in receipts}:
         split = holdout(plan, part, settings, settings["source"], Path(cache))
-        job = tokenizing.Job(out_dir, folder, settings, split, Path(cache))
-
-        def done(shard: int, receipt: Json) -> None:
-            receipts[shard] = receipt | {"made_from": made_from[shard]}
-            write_json(receipt_path(out_dir, shard), receipts[shard])
-
-        tokenizing.make(job, {shard: shards[shard] for shard in pending}, workers, done)
-    return sum_up([receipts[shard] for shard in range(len(shards))], out_dir, settings)
+        tokenizing.make(Job(out_dir, folder, settings, split, Path(cache)), pending, workers, done)
+    empty = [file["path"] for file in plan["files"] if not (part or file["bytes"])]
+    return sum_up([receipts[n] for n in range(len(shards))], empty, out_dir, settings)
 
 
 def with_sizes(pieces: list[Json], plan: Json) -> list[Json]:
@@ -111,19 +109,32 @@ def finished(path: Path, made_from: str) -> Json | None:
     return receipt if intact else None
 
 
-def remove_others(out_dir: Path, receipts: Mapping[int, Json]) -> None:
-    """Empty a part's folder but for its finished shards."""
+def kept(out_dir: Path, made_from: list[str]) -> dict[int, Json]:
+    """The receipts of a part's finished shards; everything else in its folder is removed."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    expected = {receipt_path(out_dir, shard).name for shard in receipts}
-    expected.update(name for receipt in receipts.values() for name in receipt["files"])
+    found = {
+        shard: receipt
+        for shard, origin_ in enumerate(made_from)
+        if (receipt := finished(receipt_path(out_dir, shard), origin_))
+    }
+    expected = {receipt_path(out_dir, shard).name for shard in found}
+    expected.update(name for receipt in found.values() for name in receipt["files"])
     for path in out_dir.iterdir():
         if path.name not in expected:
             path.unlink()
+    return found
 
 
-def sum_up(receipts: list[Json], out_dir: Path, settings: Json) -> Json:
-    """What a part's manifest says; UserError where too many rows could not be used."""
+def sum_up(receipts: list[Json], empty: list[str], out_dir: Path, settings: Json) -> Json:
+    """What a part's manifest says; UserError where too many rows could not be used.
+
+    {"shards": [{"prefix", "split", "sequences", "tokens"}], "truncated": documents, "lengths":
+    [[tokens, documents], ...]} and the ledger's facts. `empty` are files that no shard has a piece
+    of; the first part tells of them.
+    """
     ledger, lengths = Ledger(), Counter()
+    for path in empty:
+        ledger.see(path)
     for receipt in receipts:
         ledger.add(Ledger.of(receipt["ledger"]))
         lengths.update(dict(receipt["lengths"]))
@@ -145,7 +156,7 @@ def join_parts(parts: list[Json], corpus: str) -> Json:
     """
     ledger, lengths = Ledger(), Counter()
     for part in parts:
-        told = {"files": part["by_file"], "first": {}, "noted": part["noted"]}
+        told = {"files": part["by_file"], "first": part["first"], "noted": part["noted"]}
         ledger.add(Ledger.of(told))
         lengths.update({length: count for length, count in part["lengths"]})
     shards = [shard for part in parts for shard in part["shards"]]

@@ -7,18 +7,26 @@ writing itself needs no turn.
 
 from multiprocessing.context import ForkContext
 
+from nemoflow.errors import UserError
+
 
 class Turns:
     """The claims and the turn of one shard; made before the processes that share it.
 
-    `sizes` and offsets are bytes of each of the shard's `files` files.
+    `sizes` and offsets are bytes of each of the shard's `files` files. UserError where this machine
+    lets processes share no memory.
     """
 
     def __init__(self, context: ForkContext, files: int):
-        self._claims = context.Value("q", 0)
-        self._changed = context.Condition()
-        self._number = context.RawValue("q", 0)
-        self._offsets = context.RawArray("q", files)
+        try:
+            self._claims = context.Value("q", 0)
+            self._changed = context.Condition()
+            self._number = context.RawValue("q", 0)
+            self._offsets = context.RawArray("q", files)
+        except OSError as error:
+            raise UserError(
+                f"/dev/shm: {error.strerror}; processes share a few bytes there: give it some room"
+            ) from error
 
     def claim(self) -> int:
         """The number of the next block that nobody has."""

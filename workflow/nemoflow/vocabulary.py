@@ -141,11 +141,14 @@ class Folder:
                 f"{self.path}: a .tiktoken file does not say how text is split; put pat_str and"
                 " special_tokens into tokenizer_config.json beside it"
             )
-        # With the digest: tiktoken keeps copies by name, of an older file too.
-        ranks = load_tiktoken_bpe(str(self.file), sha256_of(self.file))
-        return tiktoken.Encoding(
-            self.file.stem, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special
-        )
+        try:
+            # With the digest: tiktoken keeps copies by name, of an older file too.
+            ranks = load_tiktoken_bpe(str(self.file), sha256_of(self.file))
+            return tiktoken.Encoding(
+                self.file.stem, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special
+            )
+        except ValueError as error:
+            raise UserError(f"{self.file}: {error}; {AGAIN}") from None
 
 
 FILES = {
