@@ -1,5 +1,7 @@
 """bin/idx, byte for byte."""
 
+import hashlib
+import os
 import struct
 
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemoflow.errors import UserError
-from nemoflow.indexed import CODES, IndexedReader, IndexedWriter
+from nemoflow.indexed import CODES, IndexedReader, IndexedWriter, publish
 
 
 def write(prefix, documents, dtype="int32"):
@@ -117,3 +119,39 @@ def test_cut_and_missing_files_are_named(tmp_path):
     (tmp_path / "a.idx").unlink()
     with pytest.raises(UserError, match=r"a\.idx does not exist"):
         IndexedReader(tmp_path / "a")
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32"])
+def test_published_ids_are_what_a_writer_writes(tmp_path, dtype):
+    documents = [[1, 2, 3], [4], list(range(300)), [5, 6]]
+    write(tmp_path / "a", documents, dtype)
+    ids, lengths = tmp_path / ".train.tmp", np.array([3, 1, 300, 2], np.int32)
+    np.concatenate(documents).astype(dtype).tofile(ids)
+    md5 = publish(ids, tmp_path / "b", lengths, dtype)
+    for end in ("bin", "idx"):
+        assert (tmp_path / f"a.{end}").read_bytes() == (tmp_path / f"b.{end}").read_bytes()
+    assert md5 == hashlib.md5((tmp_path / "b.idx").read_bytes()).hexdigest()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.bin", "a.idx", "b.bin", "b.idx"}
+
+
+def test_offsets_beyond_the_range_of_an_int32(tmp_path):
+    (tmp_path / "ids").write_bytes(b"")
+    publish(tmp_path / "ids", tmp_path / "a", np.full(3, 1 << 30, np.int32), "int32")
+    content = (tmp_path / "a.idx").read_bytes()
+    assert struct.unpack("<3q", content[34 + 12 : 34 + 36]) == (0, 1 << 32, 1 << 33)
+
+
+def test_both_files_are_on_disk_before_they_have_their_names(tmp_path, monkeypatch):
+    happened = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+
+        def told(*given, name=name, real=real):
+            happened.append((name, len(list(tmp_path.glob("a.*")))))
+            return real(*given)
+
+        monkeypatch.setattr(os, name, told)
+    (tmp_path / "ids").write_bytes(b"1234")
+    publish(tmp_path / "ids", tmp_path / "a", np.array([1]), "int32")
+    assert happened[:2] == [("fsync", 0), ("fsync", 0)]
+    assert {path.name for path in tmp_path.iterdir()} == {"a.bin", "a.idx"}

@@ -92,3 +92,64 @@ def test_damaged_pages_are_named(path, tmp_path):
         pytest.raises(UserError, match="b.parquet is not a whole Parquet file"),
     ):
         list(parquet.rows(file))
+
+
+def column_of(path, name="text"):
+    return parquet.TextColumn(open(path, "rb", buffering=0), "a.parquet", name)
+
+
+def test_the_texts_of_a_row_group_some_at_a_time(path):
+    column = column_of(path)
+    assert [column.rows(group) for group in (0, 12)] == [8, 4]
+    for size in (3, 8, 100):
+        found = [batch.to_pylist() for batch in column.batches(1, size)]
+        assert [len(texts) for texts in found] == [min(size, 8 - i) for i in range(0, 8, size)]
+        assert sum(found, []) == [f"row {i}" for i in range(8, 16)]
+
+
+def test_the_size_is_that_of_the_texts_alone(tmp_path):
+    """Not of a nested column with a leaf of that name, nor of the others."""
+    rows = [{"meta": {"text": i}, "text": f"{i} " * 500, "more": "z" * 9000} for i in range(20)]
+    write(tmp_path / "a.parquet", rows, row_group_size=20, use_dictionary=False)
+    texts = sum(len(row["text"]) for row in rows)
+    assert texts < column_of(tmp_path / "a.parquet").bytes(0) < 1.1 * texts
+
+
+def test_a_large_row_group_is_read_page_by_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "READ", 1 << 14)
+    rows = [{"text": str(i) * 200} for i in range(2000)]
+    told = {"compression": "none", "use_dictionary": False, "write_batch_size": 16}
+    write(tmp_path / "a.parquet", rows, row_group_size=2000, data_page_size=1 << 14, **told)
+
+    class Counting(io.FileIO):
+        read_bytes = 0
+
+        def read(self, size=-1):
+            found = super().read(size)
+            Counting.read_bytes += len(found)
+            return found
+
+    column = parquet.TextColumn(Counting(tmp_path / "a.parquet"), "a.parquet", "text")
+    assert next(column.batches(0, 10)).to_pylist() == [str(i) * 200 for i in range(10)]
+    assert Counting.read_bytes < 400_000 < (tmp_path / "a.parquet").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("txt", r"a\.parquet: there is no column txt \(text_field\); its columns: text, meta"),
+        ("meta", r"a\.parquet: column meta \(text_field\) holds struct<.*>, not text"),
+        ("meta.n", r"there is no column meta\.n"),
+    ],
+)
+def test_a_column_that_is_none_of_text_is_named(path, name, message):
+    with pytest.raises(UserError, match=message):
+        column_of(path, name)
+
+
+def test_damaged_pages_of_texts_are_named(path, tmp_path):
+    content = bytearray(path.read_bytes())
+    content[4:400] = b"\xa5" * 396
+    (tmp_path / "b.parquet").write_bytes(content)
+    with pytest.raises(UserError, match=r"b\.parquet is not a whole Parquet file"):
+        list(column_of(tmp_path / "b.parquet").batches(0, 8))
