@@ -115,6 +115,7 @@ def test_a_full_disk_is_named_and_the_same_command_goes_on(work):
     try:
         said = refusal(job, job.tokens_command())
         assert "no space left on the device" in said and "data/web/0000" in said
+        assert list(job.payload.iterdir()) == []
         subprocess.check_call(["mount", "-o", "remount,size=100m", disk])
         done = job.run(job.tokens_command())
         assert done.returncode == 0 and job.left() == [], done.stderr

@@ -44,7 +44,7 @@ def products(work):
 def forget(work):
     """Remove what was made; the plan and the cache stay."""
     shutil.rmtree(work.payload)
-    (work.folder / work.output).unlink()
+    (work.folder / work.output).unlink(missing_ok=True)
 
 
 def kill(process, target, drawn):
@@ -64,7 +64,7 @@ def kill(process, target, drawn):
 
 def end(process):
     """Wait for a job that was hit, and for all that it started."""
-    process.wait(PATIENCE)
+    process.wait(300)  # a job that lost a process may work on for a while
     until = time.monotonic() + PATIENCE
     while orphans := token_jobs.members(process.pid):
         assert time.monotonic() < until, f"{orphans} live on after {process.pid}"
@@ -99,6 +99,21 @@ def test_a_kill_at_any_moment_changes_no_byte(corpus):
     assert done.returncode == 0, done.stderr
     assert products(work) == expected and work.left() == []
     assert any(codes)
+
+
+def test_a_job_that_is_stopped_says_no_more_and_leaves_no_process(corpus):
+    work, _, _ = corpus(2_000_000, 2)
+    for sent in (signal.SIGTERM, signal.SIGINT):
+        forget(work)
+        process = work.start(work.tokens_command())
+        while len(token_jobs.members(process.pid)) < 3:
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, sent)
+        end(process)
+        assert process.returncode in (130, -sent)
+        assert (work.folder / "said.txt").read_text().count("\n") <= 1
+    assert list(work.payload.iterdir()) == []
 
 
 @pytest.mark.long

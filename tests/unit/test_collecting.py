@@ -136,3 +136,11 @@ def test_it_is_noticed_while_the_others_go_on(growing):
     thread.start()
     thread.join(10)
     assert len(errors) == 1 and not theirs.closed
+
+
+def test_a_process_that_dies_in_the_middle_of_a_word_was_killed():
+    ours, theirs = CONTEXT.Pipe(duplex=False)
+    os.write(theirs.fileno(), (1000).to_bytes(4, "big") + b"the beginning")
+    theirs.close()
+    with pytest.raises(UserError, match="a process that tokenizes was killed"):
+        collecting.hear(ours)

@@ -124,12 +124,15 @@ def test_a_changed_file_is_refused_with_both_digests(tmp_path):
         list(read_rows(file, source, tmp_path / "cache"))
 
 
-def test_digests_are_read_once(tmp_path, monkeypatch):
+def test_large_files_are_digested_once_small_ones_each_time(tmp_path, monkeypatch):
     (tmp_path / "a.jsonl").write_text(LINES)
-    source = {"local": str(tmp_path)}
-    (file,) = list_files(source, tmp_path / "cache")
+    source, cache = {"local": str(tmp_path)}, tmp_path / "cache"
+    list_files(source, cache)
+    assert not cache.exists()
+    monkeypatch.setattr(digests, "SMALL", len(LINES) - 1)
+    (file,) = list_files(source, cache)
     monkeypatch.setattr(digests, "open", None, raising=False)
-    assert len(list(read_rows(file, source, tmp_path / "cache"))) == 10
+    assert len(list(read_rows(file, source, cache))) == 10
 
 
 def test_rows_and_texts_of_several_sources(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import random
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -160,6 +161,4 @@ def test_the_first_text_that_differs_is_named():
 def test_a_tokenizer_that_says_nothing_of_its_model_is_bpe():
     told = json.loads(small_encoders.trained())
     del told["model"]["type"]
-    import msgspec
-
     assert gate.refusal(msgspec.convert(told, gate.TokenizerJson)) is None

@@ -100,3 +100,12 @@ def test_too_many_faults_are_told_with_their_first_places():
 @pytest.mark.parametrize("reason", ["empty_text", "too_short", "special_token"])
 def test_what_the_corpus_asks_to_drop_is_no_fault(reason):
     of([("a", KEPT, 1, 9), ("a", reason, 99, 99)]).check("web", 0.0)
+
+
+def test_a_file_without_rows_and_the_first_places_are_told():
+    ledger = of([("a", KEPT, 2, 9), ("a", "not_json", 1, 3)])
+    ledger.see("empty")
+    again = Ledger.of(ledger.receipt())
+    assert again.facts() == ledger.facts()
+    assert ledger.facts()["by_file"]["empty"] == {"kept": [0, 0]}
+    assert ledger.facts()["first"] == {"not_json": ["a, byte 1"]}

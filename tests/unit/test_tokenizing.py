@@ -8,7 +8,7 @@ import pytest
 
 import small_corpus
 import small_encoders
-from nemoflow import blocks, encoding, tokenizer, tokenizing
+from nemoflow import blocks, encoding, tokenizer, tokenizing, tokens
 from nemoflow.encoding import Gigatoken
 from nemoflow.errors import UserError
 from small_corpus import contents, documents, in_order, json_lines, texts
@@ -235,22 +235,16 @@ def test_a_truncated_file_is_an_error_of_one_line(build, data):
 
 
 def test_a_sample_is_the_first_kept_documents_and_no_file_behind_them(
-    build, data, tmp_path, fast_tokenizer
+    data, tmp_path, fast_tokenizer
 ):
     source, plan = small_corpus.planned(data, tmp_path / "cache")
     (data / "b.jsonl").unlink()  # 27 rows, behind 40
-    arguments = {"source": source, "sample": 20, "min_doc_chars": 20, "corpus": "web-sample20"}
-    made = tokenizing_part(plan, fast_tokenizer, tmp_path, arguments)
+    told = {"source": source, "sample": 20, "min_doc_chars": 20, "corpus": "web-sample20"}
+    given = small_corpus.SETTINGS | told
+    part = tokens.tokenize_part(plan, 0, fast_tokenizer, tmp_path / "out", given, tmp_path, 3)
+    made = tokens.join_parts([part], "web-sample20")
     kept = [text for text in [*texts(5), *ODD, *texts(60)[5:]] if len(text) >= 20][:20]
     found = documents(made)
     assert sorted(sum(found.values(), [])) == sorted(expected(fast_tokenizer, kept))
     assert {split: len(ids) for split, ids in found.items()} == {"train": 16, "valid": 2, "test": 2}
     assert made["rows"]["in"] == 20 + sum(len(text) < 20 for text in ODD)
-
-
-def tokenizing_part(plan, folder, tmp_path, told):
-    given = small_corpus.SETTINGS | told
-    part = small_corpus.tokens.tokenize_part(
-        plan, 0, folder, tmp_path / "out", given, tmp_path / "cache", workers=3
-    )
-    return small_corpus.tokens.join_parts([part], "web")

@@ -1,11 +1,13 @@
 """Claims and turns of the blocks of a shard."""
 
+import errno
 import threading
 from multiprocessing import get_context
 
 import numpy as np
 import pytest
 
+from nemoflow.errors import UserError
 from nemoflow.turns import Turns
 
 CONTEXT = get_context("fork")
@@ -54,3 +56,12 @@ def test_processes_share_them(processes):
     placed = dict(pair for pipe in pipes for pair in pipe.recv())
     before = np.cumsum(sizes, axis=0) - sizes
     assert [placed[number] for number in range(300)] == before.tolist()
+
+
+def test_a_machine_without_room_to_share_is_named(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(CONTEXT, "Value", full)
+    with pytest.raises(UserError, match="/dev/shm: No space left on device"):
+        Turns(CONTEXT, 1)

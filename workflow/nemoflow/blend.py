@@ -21,12 +21,13 @@ def make_blend(weights: Mapping[str, float], corpora: Mapping[str, Shards]) -> d
     where shards have a "weight" of their own (an imported blend), its share of these. A corpus
     without documents in valid or test is left out of that list, and a shard without tokens.
 
-    Returns {"train": [weight, prefix, ...], "valid": ..., "test": ...}, all strings. UserError
+    Returns {"train": [weight, prefix, ...], "valid": ..., "test": ...}, all strings, corpora in the
+    order of their names whatever that of the weights. UserError
     for an unknown corpus, a weight that is negative or not finite, a corpus without training
     tokens, or a split that no corpus has: Megatron refuses an empty list.
     """
     _check_weights(weights, corpora)
-    used = {corpus: float(weight) for corpus, weight in weights.items() if weight}
+    used = {corpus: float(weight) for corpus, weight in sorted(weights.items()) if weight}
     blend: dict[str, list[str]] = {split: [] for split in SPLITS}
     for corpus, weight in used.items():
         for split in SPLITS:

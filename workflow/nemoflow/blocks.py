@@ -59,7 +59,7 @@ def _plain_units(
     file: BinaryIO, path: str, size: int, span: tuple[int, int], rows: Rows
 ) -> Iterator[Unit]:
     step = BLOCK if isinstance(file, FileIO) else REMOTE_BLOCK
-    buffer = bytearray(step + SLACK + 1)
+    buffer = bytearray(min(step + SLACK + 1, size))
     for start in range(*span, step):
         end = min(start + step, span[1])
         yield lambda start=start, end=end: rows.lines(

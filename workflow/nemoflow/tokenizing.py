@@ -78,15 +78,19 @@ def make(job: Job, shards: Pieces, workers: int, done: Done) -> None:
         done(shard, receipt)
         del left[shard]
 
-    why = encoding.refusal(job.folder)
-    if why is None:
-        try:
-            return make_fast(job, shards, workers, finished)
-        except Differs as difference:
-            why = str(difference)
-    say(f"{job.settings['corpus']}: not with gigatoken: {why}")
-    with Crew() as crew:
-        return run(crew, job, dict(left), workers, encoding.exact(job.folder), finished, agrees)
+    try:
+        why = encoding.refusal(job.folder)
+        if why is None:
+            try:
+                return make_fast(job, shards, workers, finished)
+            except Differs as difference:
+                why = str(difference)
+        say(f"{job.settings['corpus']}: not with gigatoken: {why}")
+        with Crew() as crew:
+            run(crew, job, dict(left), workers, encoding.exact(job.folder), finished, agrees)
+    finally:
+        for path in job.out_dir.glob(".*.tmp"):  # of shards that could not be finished
+            path.unlink()
 
 
 def make_fast(job: Job, shards: Pieces, workers: int, finished: Done) -> None:
