@@ -27,8 +27,8 @@ CORPORA = {
 
 def test_a_shard_weighs_its_share_of_tokens():
     assert make_blend({"web": 2, "math": 1}, CORPORA) == {
-        "train": ["1.5", "web/train_0", "0.5", "web/train_1", "1.0", "math/train_0"],
-        "valid": ["2.0", "web/valid_0", "1.0", "math/valid_0"],
+        "train": ["1.0", "math/train_0", "1.5", "web/train_0", "0.5", "web/train_1"],
+        "valid": ["1.0", "math/valid_0", "2.0", "web/valid_0"],
         "test": ["2.0", "web/test_0"],
     }
 

@@ -15,7 +15,7 @@ from nemoflow import corpus, jsonl, parquet
 from nemoflow.source_file import SourceFile
 from nemoflow.text_rows import Block, Rows
 
-BLOCK = 4 << 20  # bytes of a local file
+BLOCK = 2 << 20  # bytes of a local file
 REMOTE_BLOCK = 16 << 20  # bytes of an object in a store: each costs a request
 SLACK = 1 << 16  # bytes read beyond a block, to the end of its last line
 

@@ -102,9 +102,9 @@ class Documents:
         near = ids <= self._highest  # one pass over all ids; such tokens are rare
         if self._lowest:
             near &= ids >= self._lowest
+        if np.count_nonzero(near) == len(ends) and self._eos in self._names:
+            return ends[:0], ids[:0]
         places = np.flatnonzero(near)
-        if len(places) == len(ends) and self._eos in self._names:
-            return places[:0], ids[:0]
         known = np.fromiter(self._names, np.int32, len(self._names))
         places = places[np.isin(ids[places], known)]
         places = places[~np.isin(places, ends)]

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,15 @@ def read_stamp(manifest: str | Path) -> dict[str, list]:
         return {}
     entries = known.values() if isinstance(known, dict) else [None]
     return known if all(isinstance(e, list) and len(e) == 3 for e in entries) else {}
+
+
+def remember(manifest: str | Path, digests: Mapping[str, str]) -> None:
+    """Write the stamp of bytes whose md5 was taken while they were written: {path: md5}."""
+    folder, record = payload(manifest), {}
+    for name, md5 in digests.items():
+        status = (folder / name).stat()
+        record[name] = [status.st_size, status.st_mtime_ns, md5]
+    write_json(stamp(manifest), record)
 
 
 def hash_folder(folder: Path, known: dict[str, list]) -> dict[str, list]:

@@ -1,6 +1,5 @@
 """What each stage depends on: from the config and a rule's wildcards to the spec of the job."""
 
-
 from nemoflow import graph, images
 from nemoflow.config import Config, derived
 from nemoflow.config.base import plain

@@ -58,10 +58,9 @@ def tokens(
         planned, _ = build.need(plan, tokenizer)
         settings = build.identity | build.options
         settings |= {"source": settings["source"] | planned["pinned"]}
-        where = bytes_of(tokenizer), build.payload
-        facts = tokenizing.tokenize_part(
-            planned, int(part), *where, settings, Path(sources), workers
-        )
+        made = planned, int(part), bytes_of(tokenizer), build.payload, settings
+        facts = tokenizing.tokenize_part(*made, Path(sources), workers)
+        manifest.remember(output, tokenizing.digests(build.payload))
         build.finish(**facts)
 
 

@@ -61,7 +61,7 @@ class Rows:
         """The texts of whole lines of JSON, the first of which begins at byte `base`."""
         if self.left is None and len(lines) and (found := self._at_once(lines)):
             texts, starts, sizes = found
-            if not any(map(self._unwanted, texts)):
+            if min(map(len, texts)) >= max(self._shortest, 1) and not any(map(str.isspace, texts)):
                 ledger = Ledger()
                 ledger.count(path, KEPT, len(texts), len(lines))
                 kept = [text.encode() for text in texts]

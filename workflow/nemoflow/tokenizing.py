@@ -25,7 +25,7 @@ from nemoflow.vocabulary import Folder
 from nemoflow.workers import Shard, die_with_parent, work
 
 CACHE = 160 << 20  # bytes that gigatoken's cache may grow to in each process
-SELF_TEST = 512 << 10  # bytes of a part's own texts that both tokenizers encode
+SELF_TEST = 256 << 10  # bytes of a part's own texts that both tokenizers encode
 CONTEXT = get_context("fork")  # a loaded tokenizer is shared until somebody writes to it
 
 Json = dict[str, Any]

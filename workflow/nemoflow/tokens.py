@@ -125,6 +125,12 @@ def kept(out_dir: Path, made_from: list[str]) -> dict[int, Json]:
     return found
 
 
+def digests(out_dir: str | Path) -> dict[str, str]:
+    """{name: md5} of the shards' files in a finished part, as taken when they were written."""
+    receipts = map(read_json, Path(out_dir).glob("receipt_*.json"))
+    return {name: md5 for receipt in receipts for name, md5 in receipt["files"].items()}
+
+
 def sum_up(receipts: list[Json], empty: list[str], out_dir: Path, settings: Json) -> Json:
     """What a part's manifest says; UserError where too many rows could not be used.
 
