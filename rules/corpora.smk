@@ -28,7 +28,9 @@ rule plan:
 
 
 def cores_of_part(wildcards):
-    """The cores of this machine, shared by a corpus' parts; a profile of a cluster says its own."""
+    """The cores of this machine, shared by a corpus' parts; on a cluster the profile says."""
+    if not workflow.local_exec:
+        return 1
     return max(1, (workflow.cores or 1) // len(names.parts(wildcards)))
 
 

@@ -150,9 +150,9 @@ CHANGES = {
         "version of stage sft: 1 → 2",
     ),
     "version of a data stage": (
-        "workflow/nemoflow/specs.py", '"resolve": 2', '"resolve": 3',
+        "workflow/nemoflow/specs.py", '"resolve": 3', '"resolve": 4',
         Counter(resolve=2, rl=2, export=2, eval_task=6, eval=1),
-        "version of stage resolve: 2 → 3",
+        "version of stage resolve: 3 → 4",
     ),
     # what rebuilds nothing
     "log interval": (MICRO, "log_every: 2", "log_every: 3", NOTHING, "nothing to do"),
