@@ -31,16 +31,6 @@ def points(seed: int, corpus: str, path: str, places: np.ndarray) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
-def split_at(where: int, fractions: Mapping[str, float]) -> str:
-    """The split of a document at a point: the fractions in their order from 0 up, then train."""
-    bound = 0.0
-    for split, fraction in fractions.items():
-        bound += fraction
-        if where < bound * POINTS:
-            return split
-    return "train"
-
-
 def quota(count: int, fraction: float) -> int:
     """How many of `count` a held-out split takes: its fraction, at least one, never the last."""
     return min(max(1, round(count * fraction)), max(0, count - 1)) if fraction else 0
