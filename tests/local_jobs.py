@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from indexed_writer import IndexedWriter
 from nemoflow.engines.local.export import export
 from nemoflow.engines.local.grpo import PolicyOptimization, grpo
 from nemoflow.engines.local.job import Job
 from nemoflow.engines.local.pretrain import Pretraining, pretrain
 from nemoflow.engines.local.sft import FineTuning, sft
-from nemoflow.indexed import IndexedWriter
 
 TASKS = {
     "pretrain": (pretrain, Pretraining),

@@ -21,16 +21,22 @@ WORDS = ("straße don't", "naïve café", "東京 は", "  \n\n\t", "İstanbul 3
 NAMES = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
-@functools.cache
-def trained(regex=None):
-    """tokenizer.json of a byte-level BPE: GPT-2's split, or one by a regex, as text."""
+def untrained(regex=None, **model):
+    """A byte-level BPE with GPT-2's split, or one by a regex."""
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=regex is None)
-    tokenizer = Tokenizer(models.BPE())
+    tokenizer = Tokenizer(models.BPE(**model))
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.pre_tokenizer = to_bytes
     if regex:
         split = pre_tokenizers.Split(Regex(regex), "isolated")
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
+    return tokenizer
+
+
+@functools.cache
+def trained(regex=None):
+    """tokenizer.json of such a tokenizer, as text."""
+    tokenizer = untrained(regex)
     trainer = trainers.BpeTrainer(
         vocab_size=400,
         special_tokens=SPECIAL,

@@ -11,9 +11,9 @@ from megatron.bridge.data.loaders import get_blend_and_blend_per_split
 from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
 from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
 
+from indexed_writer import IndexedWriter
 from nemoflow.blend import make_blend
 from nemoflow.files import write_json
-from nemoflow.indexed import IndexedWriter
 
 SAMPLES, SEQUENCE = 100_000, 32
 WEIGHTS = {"web": 5.0, "math": 3.0, "law": 2.0}

@@ -15,11 +15,12 @@ from megatron.bridge.training.config import GPTDatasetConfig
 from megatron.core.datasets.gpt_dataset import GPTDataset
 from megatron.core.datasets.indexed_dataset import IndexedDataset, IndexedDatasetBuilder
 
+from indexed_writer import IndexedWriter
 from nemoflow import tokenizer
 from nemoflow.blend import SPLITS, make_blend
 from nemoflow.corpus import list_files
 from nemoflow.files import read_json, write_json
-from nemoflow.indexed import IndexedReader, IndexedWriter
+from nemoflow.indexed import IndexedReader
 from nemoflow.plan import make_plan
 from nemoflow.tokens import join_parts, tokenize_part
 

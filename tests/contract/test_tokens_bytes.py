@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, pre_tokenizers, trainers
 
+import small_encoders
 from nemoflow.files import read_json, write_json
 from nemoflow.indexed import IndexedReader
 
@@ -22,12 +23,6 @@ MEGA = 10**6
 EOS = "</s>"
 SPECIAL = ("<unk>", "<s>", EOS, "<|im_start|>", "<|im_end|>")
 VOCABULARY = 4000
-# Nemotron 3's: every digit a token, words by the case of their letters.
-WORDS = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
-    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 ODD = (
     "\r\n",
     "\r",
@@ -47,11 +42,7 @@ BLANK = ("", " ", "\n\n\t")
 
 def make_tokenizer(folder: Path, texts: list[str]) -> Tokenizer:
     """A byte-level BPE in the style of Nemotron 3's, small."""
-    tokenizer = Tokenizer(models.BPE(ignore_merges=True))
-    split = pre_tokenizers.Split(Regex(WORDS), "isolated")
-    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = small_encoders.untrained(small_encoders.NEMOTRON, ignore_merges=True)
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=[AddedToken(text, special=True, normalized=False) for text in SPECIAL],

@@ -244,6 +244,12 @@ def test_what_a_store_holds_is_read_in_larger_blocks(monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 10)
     monkeypatch.setattr(blocks, "REMOTE_BLOCK", 100)
     content = b"".join(lines_of(["x"] * 30))
-    piece = {"path": "a.jsonl", "bytes": len(content), "start": 0, "end": len(content)}
+    piece = {
+        "path": "a.jsonl",
+        "bytes": len(content),
+        "start": 0,
+        "end": len(content),
+        "digest": "etag:x",
+    }
     found = [unit() for unit in blocks._units(io.BytesIO(content), piece, Rows("text"))]
     assert len(found) == -(-len(content) // 100) and sum(len(b.texts) for b in found) == 30

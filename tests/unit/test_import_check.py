@@ -5,9 +5,10 @@ import struct
 import numpy as np
 import pytest
 
+from indexed_writer import IndexedWriter
 from nemoflow import import_check
 from nemoflow.errors import UserError
-from nemoflow.indexed import HEADER, MAGIC, IndexedWriter
+from nemoflow.indexed import HEADER, MAGIC
 from nemoflow.progress import Bytes
 
 VOCABULARY = 50

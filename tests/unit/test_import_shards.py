@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from indexed_writer import IndexedWriter
 from nemoflow import manifest, stages
 from nemoflow.errors import UserError
 from nemoflow.files import write_json
-from nemoflow.indexed import HEADER, MAGIC, IndexedReader, IndexedWriter
+from nemoflow.indexed import HEADER, MAGIC, IndexedReader
 
 VOCABULARY = 50
 LENGTHS = [3, 1, 4]  # tokens of each document of a shard

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexed_writer import IndexedWriter
 from nemoflow.errors import UserError
-from nemoflow.indexed import CODES, IndexedReader, IndexedWriter, publish
+from nemoflow.indexed import CODES, IndexedReader, publish
 
 
 def write(prefix, documents, dtype="int32"):

@@ -13,16 +13,6 @@ def test_counts_add_up_or_are_refused():
         counts.as_dict()
     counts.drop("empty_text")
     assert counts.as_dict() == {"in": 3, "kept": 1, "dropped": {"empty_text": 1, "not_json": 1}}
-    assert RowCount.of(counts.as_dict(), counts.first) == counts
-
-
-def test_sums_keep_the_first_place():
-    one, two = RowCount(rows_in=1), RowCount(rows_in=2, kept=1)
-    one.drop("not_json", "a, line 1")
-    two.drop("not_json", "b, line 9")
-    one.add(two)
-    assert one.as_dict() == {"in": 3, "kept": 1, "dropped": {"not_json": 2}}
-    assert one.first == {"not_json": "a, line 1"}
 
 
 def test_filters_are_no_faults():

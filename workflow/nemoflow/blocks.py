@@ -20,8 +20,6 @@ REMOTE_BLOCK = 16 << 20  # bytes of an object in a store: each costs a request
 SLACK = 1 << 16  # bytes read beyond a block, to the end of its last line
 
 Json = dict[str, Any]
-
-
 Unit = Callable[[], Block]
 
 
@@ -47,10 +45,10 @@ def file_of(piece: Json) -> SourceFile:
 
 
 def _units(file: BinaryIO, piece: Json, rows: Rows) -> Iterator[Unit]:
-    path, span = piece["path"], (piece["start"], piece["end"])
-    if path.endswith(".parquet"):
+    source_file, path, span = file_of(piece), piece["path"], (piece["start"], piece["end"])
+    if source_file.parquet:
         return _parquet_units(file, path, span, rows)
-    if path.endswith((".gz", ".zst")):
+    if source_file.compressed:
         return _stream_units(jsonl.decompressed(file, path), path, rows)
     return _plain_units(file, path, piece["bytes"], span, rows)
 

@@ -10,10 +10,12 @@ from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
 from nemoflow import gate
+from nemoflow.gate import Encoded
 from nemoflow.newer_characters import texts_with_newer
 from nemoflow.vocabulary import HUGGINGFACE, SENTENCEPIECE, Folder
 
@@ -21,7 +23,6 @@ from nemoflow.vocabulary import HUGGINGFACE, SENTENCEPIECE, Folder
 os.environ.setdefault("RAYON_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-Encoded = tuple[np.ndarray, np.ndarray]
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -143,23 +144,18 @@ def refusal(folder: Folder) -> str | None:
 
 def huggingface(folder: Folder) -> Lists:
     """The encoder of a tokenizer.json, without the truncation and padding it may ask for."""
-    from tokenizers import Tokenizer
+    from nemoflow.tokenizer import unlimited  # loads the library, which gigatoken spares
 
-    def load() -> Tokenizer:
-        loaded = Tokenizer.from_str(folder.json.decode())
-        loaded.no_truncation()
-        loaded.no_padding()
-        return loaded
-
-    plain: list[Tokenizer] = []  # loaded when a text asks for it
+    content = folder.json.decode()
+    plain: list[Any] = []  # loaded when a text asks for it
 
     def ordinary(text: str) -> list[int]:
         if not plain:
-            plain.append(load())
+            plain.append(unlimited(content))
             plain[0].encode_special_tokens = True
         return plain[0].encode(text, add_special_tokens=False).ids
 
-    loaded = load()
+    loaded = unlimited(content)
     return Lists(
         f"tokenizers {version('tokenizers')}",
         folder.eos,

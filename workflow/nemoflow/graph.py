@@ -87,6 +87,13 @@ def entry(run: Run, stage: str) -> Any:
     return run.pretrain.phases[name] if section == "pretrain" else run.rl.steps[name]
 
 
+def first_iteration(run: Run, phase: str) -> int:
+    """The iteration at which a phase begins to count: where the one that it continues stops."""
+    entry = run.pretrain.phases[phase]
+    continued = entry.init == "continue" and entry.after in run.pretrain.phases
+    return run.pretrain.phases[entry.after].stop_iteration if continued else 0
+
+
 def short_name(run: Run, stage: str) -> str:
     """The inverse of `full_name`: the short name where a stage has one."""
     short = stage.partition(".")[0]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nemoflow.errors import UserError
-from nemoflow.rows import FILTERS
+from nemoflow.rows import faults_of
 
 KEPT = "kept"
 SHOWN = 3  # places of each reason in a message
@@ -100,7 +100,7 @@ class Ledger:
     def check(self, corpus: str, max_dropped: float) -> None:
         """UserError when a larger share of the rows than `max_dropped` had a fault."""
         rows = self.totals(self.rows)
-        faults = {reason: n for reason, n in rows["dropped"].items() if reason not in FILTERS}
+        faults = faults_of(rows["dropped"])
         if sum(faults.values()) > max_dropped * rows["in"]:
             listed = "; ".join(
                 f"{n:,} {reason} ({', then '.join(self.first.get(reason, []))})"

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from nemoflow import manifest, specs
+from nemoflow import graph, manifest, specs
 from nemoflow.blend import SPLITS, Shards, make_blend, shares
 from nemoflow.config import Config, derived
 from nemoflow.config.run import Run
@@ -56,9 +56,8 @@ class Row:
 def budget(run: Run, phase: str) -> int:
     """The tokens that a phase trains on."""
     entry = run.pretrain.phases[phase]
-    continued = entry.init == "continue" and entry.after in run.pretrain.phases
-    first = run.pretrain.phases[entry.after].stop_iteration if continued else 0
-    return (entry.stop_iteration - first) * entry.batch.global_size * entry.batch.sequence
+    iterations = entry.stop_iteration - graph.first_iteration(run, phase)
+    return iterations * entry.batch.global_size * entry.batch.sequence
 
 
 class Mixture:

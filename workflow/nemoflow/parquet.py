@@ -4,7 +4,7 @@ A file is cut anywhere, like JSON lines: a row group belongs to the range in whi
 lies. So a plan needs the file's size alone, and no footer is read before the rows are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -27,38 +27,21 @@ def row_groups(file: BinaryIO, span: tuple[int, int] | None = None) -> list[tupl
         return _groups(opened(file).metadata, span)
 
 
-def batches(
-    file: BinaryIO,
-    span: tuple[int, int] | None = None,
-    columns: Sequence[str] | None = None,
-    size: int = ROWS,
-) -> Iterator[tuple[int, "pa.RecordBatch"]]:
-    """(number of the first row, at most `size` rows) of the row groups in the span, in order.
-
-    Only the named columns are read, all of them without names; one that the file lacks is
-    missing in the batches. One row group's columns are in memory at a time.
-    """
-    with naming(file):
-        reader = opened(file)
-        present = reader.schema_arrow.names
-        wanted = [name for name in columns if name in present] if columns is not None else None
-        groups = _groups(reader.metadata, span)
-    for group, row in groups:
-        with naming(file):
-            for batch in reader.iter_batches(size, row_groups=[group], columns=wanted):
-                yield row, batch
-                row += batch.num_rows
-
-
 def rows(
     file: BinaryIO, span: tuple[int, int] | None = None
 ) -> Iterator[tuple[int, dict[str, Any] | UnicodeDecodeError]]:
-    """(number, row) of the row groups in the span; text that is not UTF-8 gives the error."""
-    for first, batch in batches(file, span):
-        try:
-            yield from enumerate(batch.to_pylist(), start=first)
-        except UnicodeDecodeError:
-            yield from ((first + i, _row(batch, i)) for i in range(batch.num_rows))
+    """(number, row) of the row groups in the span; text that is not UTF-8 gives the error.
+
+    One row group is in memory at a time.
+    """
+    with naming(file):
+        reader = opened(file)
+        groups = _groups(reader.metadata, span)
+    for group, first in groups:
+        with naming(file):
+            for batch in reader.iter_batches(ROWS, row_groups=[group]):
+                yield from enumerate(_rows(batch), start=first)
+                first += batch.num_rows
 
 
 def opened(file: BinaryIO) -> "pq.ParquetFile":
@@ -90,6 +73,13 @@ def _groups(metadata: Any, span: tuple[int, int] | None) -> list[tuple[int, int]
             groups.append((group, row))
         row += described.num_rows
     return groups
+
+
+def _rows(batch: "pa.RecordBatch") -> list[dict[str, Any] | UnicodeDecodeError]:
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError:
+        return [_row(batch, number) for number in range(batch.num_rows)]
 
 
 def _row(batch: "pa.RecordBatch", number: int) -> dict[str, Any] | UnicodeDecodeError:

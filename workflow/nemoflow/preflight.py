@@ -169,8 +169,8 @@ def estimate(config: Config, found: Job) -> cost.Estimate:
             model, entry, settings.precision, rows, length, machine, stage.hardware, assumed
         )
     first, stop = 0, world.iterations(stage)
-    if stage.section == "pretrain" and entry.init == "continue":
-        first = settings.phases[entry.after].stop_iteration
+    if stage.section == "pretrain":
+        first = graph.first_iteration(stage.run, found.wildcards["phase"])
     tokens = (stop - first) * entry.batch.global_size * entry.batch.sequence
     context = entry.batch.sequence
     if stage.section == "sft":

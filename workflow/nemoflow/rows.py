@@ -1,6 +1,7 @@
 """What became of the rows of a source."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,11 @@ from nemoflow.errors import UserError
 
 # Dropped because the configuration asks for it; every other reason is a fault of the data.
 FILTERS = frozenset({"empty_text", "too_short", "special_token", "used_in"})
+
+
+def faults_of(dropped: Mapping[str, int]) -> dict[str, int]:
+    """The dropped rows, by reason, that are faults of the data."""
+    return {reason: rows for reason, rows in dropped.items() if reason not in FILTERS}
 
 
 @dataclass
@@ -19,22 +25,10 @@ class RowCount:
     dropped: Counter = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, counts: dict[str, Any], first: dict[str, str] | None = None) -> "RowCount":
-        """The counts that `as_dict` gave."""
-        return cls(counts["in"], counts["kept"], Counter(counts["dropped"]), dict(first or {}))
-
     def drop(self, reason: str, where: str = "") -> None:
         """Count a dropped row; of each reason the first place is kept for messages."""
         self.dropped[reason] += 1
         self.first.setdefault(reason, where)
-
-    def add(self, other: "RowCount") -> None:
-        """Add the counts of another set of rows."""
-        self.rows_in += other.rows_in
-        self.kept += other.kept
-        self.dropped.update(other.dropped)
-        self.first = other.first | self.first
 
     def as_dict(self) -> dict[str, Any]:
         """{"in", "kept", "dropped": {reason: rows}}; refuses counts that do not add up."""
@@ -45,7 +39,7 @@ class RowCount:
 
     def check(self, max_dropped: float) -> None:
         """UserError when a larger fraction of the rows than `max_dropped` had a fault."""
-        faults = {reason: n for reason, n in self.dropped.items() if reason not in FILTERS}
+        faults = faults_of(self.dropped)
         if sum(faults.values()) > max_dropped * self.rows_in:
             listed = ", ".join(f"{n} {why} (first: {self.first[why]})" for why, n in faults.items())
             raise UserError(

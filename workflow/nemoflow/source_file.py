@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 COMPRESSED = (".gz", ".zst")
+PARQUET = ".parquet"
 READABLE = (
     *(kind + packing for kind in (".jsonl", ".json") for packing in ("", *COMPRESSED)),
-    ".parquet",
+    PARQUET,
 )
 # Files of these kinds in a folder hold data that would be left out in silence.
 UNREADABLE = (".arrow", ".csv", ".tsv", ".txt", ".zst", ".bz2", ".xz", ".zip", ".gz", ".tar")
@@ -33,7 +34,7 @@ class SourceFile:
     @property
     def parquet(self) -> bool:
         """Whether the file is Parquet; every other one holds JSON lines."""
-        return self.path.endswith(".parquet")
+        return self.path.endswith(PARQUET)
 
 
 class Place(NamedTuple):

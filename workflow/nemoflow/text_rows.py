@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 
 from nemoflow.ledger import KEPT, Ledger
+from nemoflow.source_file import PARQUET
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PARQUET = ".parquet"
 NUL = "nul_character"  # kept, and noted
 OPENS, CLOSES, NEWLINE = b"{}\n"
 FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -125,6 +125,11 @@ def load(tokenizer_dir: str | Path) -> Tokenizer:
     content = path.read_text(encoding="utf-8")
     if "model" not in _parsed(path, content):
         raise UserError(f"{path} holds no tokenizer; build the tokenizer again")
+    return unlimited(content)
+
+
+def unlimited(content: str) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, without the truncation and padding it may ask for."""
     tokenizer = Tokenizer.from_str(content)
     tokenizer.no_truncation()
     tokenizer.no_padding()

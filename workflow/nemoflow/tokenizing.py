@@ -107,7 +107,6 @@ def make_fast(job: Job, shards: Pieces, workers: int, finished: Done) -> None:
         except (ValueError, RuntimeError) as error:  # of what it knows that it cannot do
             raise Differs(str(error).partition("\n")[0]) from None
         verdict = partial(compare, encoder, samples, heard)
-
         run(crew, job, shards, workers, encoder, finished, verdict)
 
 
