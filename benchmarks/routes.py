@@ -146,7 +146,7 @@ def environment() -> Path:
     say("installing the peers into .venv-benchmarks …")
     shutil.rmtree(PEERS, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
-    pip = [python, "-m", "pip", "install", "--quiet", "--requirement", listed]
+    pip = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", listed]
     if subprocess.run(pip).returncode:
         raise UserError("pip cannot install envs/benchmarks.txt, as it says above")
     built.write_text(wanted)

@@ -38,25 +38,29 @@ class Scratch:
 
     def prepare(self, sizes: list[int], words: int) -> None:
         """Make what is missing of the corpus, its beginnings, the random words, the tokenizer."""
-        for folder in ("inputs", "outputs", "logs", "checkout/config"):
-            (self.folder / folder).mkdir(parents=True, exist_ok=True)
-        room = ROOM * max(*sizes, words) * MEGA
-        if (free := shutil.disk_usage(self.folder).free) < room:
-            raise UserError(
-                f"{self.folder}: {free // MEGA:,} MB are free, these sizes take {room // MEGA:,};"
-                " name another folder with --work, or smaller --sizes"
-            )
-        if not self.corpus.exists():
-            debian_text.build(self.folder, self.corpus)
-        if (there := self.corpus.stat().st_size) < max(sizes) * MEGA:
-            raise UserError(
-                f"--sizes {max(sizes)}: {self.corpus} has {there // MEGA:,} MB; ask for less"
-            )
-        self.make_tokenizer()
+        self.begin(max(sizes), ROOM * max(*sizes, words))
         for size in sizes:
             self.cut(size)
         if words:
             self.write_words(words)
+
+    def begin(self, size: int, room: int) -> None:
+        """Make what is missing of the corpus and the tokenizer.
+
+        UserError where the corpus has less than `size` MB, or the disk less than `room` MB free.
+        """
+        for folder in ("inputs", "outputs", "logs", "checkout/config"):
+            (self.folder / folder).mkdir(parents=True, exist_ok=True)
+        if (free := shutil.disk_usage(self.folder).free // MEGA) < room:
+            raise UserError(
+                f"{self.folder}: {free:,} MB are free, these sizes take {room:,};"
+                " name another folder with --work, or smaller sizes"
+            )
+        if not self.corpus.exists():
+            debian_text.build(self.folder, self.corpus)
+        if (there := self.corpus.stat().st_size // MEGA) < size:
+            raise UserError(f"{self.corpus} has {there:,} MB, {size:,} are needed; ask for less")
+        self.make_tokenizer()
 
     def input(self, name: str) -> Path:
         """The JSON lines of an input."""

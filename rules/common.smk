@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from nemoflow import controller, imports, locks, provenance, sealing, specs
-from nemoflow import import_paths, storage
+from nemoflow import import_packed, import_paths, import_prompts, storage
 from nemoflow.config.base import NAME
 from nemoflow.config.load import current
 from nemoflow.errors import UserError
@@ -39,6 +39,18 @@ def politely(function):
     return polite
 
 
+# What is imported is looked at when the rules are read, where its product is not there yet.
+EARLY = {
+    "import_model": (imports.check_early, "results/{run}/init.json"),
+    "corpus": (
+        import_paths.check_early,
+        "results/data/tokens/{tokenizer}/{corpus}.json",
+    ),
+    "pack": (import_packed.check_early, "results/data/packed/{mixture}.json"),
+    "resolve": (import_prompts.check_early, "results/data/prompts/{prompts}.json"),
+}
+
+
 @politely
 def load():
     """The config of this process; a controller also puts the records of finished work back."""
@@ -68,19 +80,18 @@ def spec(stage):
     def path(wildcards):
         require_profile()
         made = specs.of(settings, stage, dict(wildcards.items()))
-        if stage == "import_model":
-            product = Path(f"results/{wildcards.run}/init.json")
-            imports.check_early(settings, wildcards.run, product)
-        if stage == "corpus":
-            product = Path(
-                f"results/data/tokens/{wildcards.tokenizer}/{wildcards.corpus}.json"
-            )
-            import_paths.check_early(
-                settings, **dict(wildcards.items()), product=product
-            )
+        if stage in EARLY:
+            check, product = EARLY[stage]
+            named = dict(wildcards.items())
+            check(settings, **named, product=Path(product.format(**named)))
         return str(made.write(Path(".snakemake/specs")))
 
     return path
+
+
+def shared_cores(jobs):
+    """The cores of each of some jobs side by side on this machine; elsewhere the profile says."""
+    return max(1, (workflow.cores or 1) // jobs) if workflow.local_exec else 1
 
 
 @politely

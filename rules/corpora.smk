@@ -29,9 +29,7 @@ rule plan:
 
 def cores_of_part(wildcards):
     """The cores of this machine, shared by a corpus' parts; on a cluster the profile says."""
-    if not workflow.local_exec:
-        return 1
-    return max(1, (workflow.cores or 1) // len(names.parts(wildcards)))
+    return shared_cores(len(names.parts(wildcards)))
 
 
 rule tokens:

@@ -1,6 +1,11 @@
 """Supervised fine-tuning on packed conversations."""
 
 
+def cores_of_source(wildcards):
+    """The cores of this machine, shared by a mixture's sources; on a cluster the profile says."""
+    return shared_cores(len(names.mixture_sources(wildcards)))
+
+
 rule render:
     """Turn conversations into tokens and a mask of what to learn."""
     input:
@@ -12,19 +17,25 @@ rule render:
         rendered="results/data/rendered/{mixture}/{source}.json",
     log:
         "results/data/logs/render-{mixture}-{source}.log",
+    threads: cores_of_source
     params:
         spec=spec("render"),
     shell:
         "python workflow/scripts/render.py --spec {params.spec:q} --sources results/data/sources"
-        " --tokenizer {input.tokenizer} --output {output.rendered} 2>&1 | tee {log:q}"
+        " --tokenizer {input.tokenizer} --workers {threads} --output {output.rendered}"
+        " 2>&1 | tee {log:q}"
 
 
 rule pack:
-    """Pack rendered conversations into rows of equal length."""
+    """Pack rendered conversations into rows of equal length, or import rows that exist."""
     input:
         rendered=collect(
             "results/data/rendered/{{mixture}}/{source}.json",
             source=names.mixture_sources,
+        ),
+        tokenizer=collect(
+            "results/data/tokenizers/{tokenizer}.json",
+            tokenizer=names.tokenizer_of_packed,
         ),
     output:
         packed="results/data/packed/{mixture}.json",
@@ -34,7 +45,7 @@ rule pack:
         spec=spec("pack"),
     shell:
         "python workflow/scripts/pack.py --spec {params.spec:q} --rendered {input.rendered}"
-        " --output {output.packed} 2>&1 | tee {log:q}"
+        " --tokenizer {input.tokenizer} --output {output.packed} 2>&1 | tee {log:q}"
 
 
 rule sft:

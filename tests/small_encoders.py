@@ -12,6 +12,7 @@ from nemoflow.files import write_json, write_whole
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
 EOS = SPECIAL.index("</s>")
+THINKING = ("<think>", "</think>")
 UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 NEMOTRON = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*|\p{{N}}"
@@ -101,3 +102,17 @@ def tiktoken(folder, merges=(b"th", b"the", b" the", b"ox"), **config):
     }
     write_json(folder / "tokenizer_config.json", NAMES | told | config)
     return folder
+
+
+def chat(folder):
+    """Write a folder like that of Nemotron 3: its split, ChatML's tokens and those of thinking."""
+
+    def think(told):
+        size = len(told["model"]["vocab"])
+        last = told["added_tokens"][-1]
+        told["added_tokens"] += [
+            {**last, "id": size + number, "content": content, "special": False}
+            for number, content in enumerate(THINKING)
+        ]
+
+    return byte_level(folder, think, NEMOTRON)

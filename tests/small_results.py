@@ -96,8 +96,9 @@ class Results:
         return self.record(f"{folder}/blend.json", identity, tokens)
 
     def make_packed(self):
-        counts = {"train": 90, "valid": 10, "tokens": 5000, "token_share": 1.0, "left_out": 40}
-        counts["dropped"] = {"no_trained_tokens": 2}
+        rows = {"in": 142, "dropped": {"no_trained_tokens": 2}, "left_out": 40}
+        counts = {"rows": rows | {"train": 90, "valid": 10}, "got": {"rows": 1.0, "tokens": 1.0}}
+        counts["tokens"] = {"train": 4500, "valid": 500}
         split = {"rows": 31, "sequences": 90, "tokens": 4000, "trained_tokens": 1500, "fill": 0.95}
         rendered = self.put(
             "results/data/rendered/small/chats.json",

@@ -9,13 +9,20 @@ import pyarrow.parquet as pq
 import pytest
 from megatron.bridge.data.packing.parquet import GPTSFTPackedParquetDataset
 
-from nemoflow import tokenizer
+from nemoflow import padding, tokenizer
 from nemoflow.engines.local.packed import PackedRows
 from nemoflow.files import read_json
 from nemoflow.packing import write_packed
 from nemoflow.spool import SpoolWriter
 
 EOS = 11
+SIZES = {
+    "alone": {"context": 1, "tensor": 1, "sequence": False},
+    "context 2": {"context": 2, "tensor": 1, "sequence": False},
+    "context 4": {"context": 4, "tensor": 1, "sequence": False},
+    "context 2, sequence": {"context": 2, "tensor": 8, "sequence": True},
+    "sequence": {"context": 1, "tensor": 4, "sequence": True},
+}
 
 
 @dataclass
@@ -35,12 +42,12 @@ def make_spool(folder: Path, seed: int) -> None:
         for length in generator.integers(2, 150, size=200):
             ids = generator.integers(20, 500, size=length)
             ids[generator.random(length) < 0.1] = EOS
-            spool.add(ids, generator.integers(0, 2, size=length))
+            spool.add([(ids, generator.integers(0, 2, size=length))])
 
 
-@pytest.fixture(scope="module", params=["small", "padded", "results"])
+@pytest.fixture(scope="module", params=[*SIZES, "results"])
 def packed(request, tmp_path_factory, results) -> Packed:
-    """Small mixtures, without padding and padded for context parallelism, and the tiny run's."""
+    """Small mixtures, padded as the parallel sizes ask, and the tiny run's."""
     if request.param == "results":
         manifest = results / "data/packed/tiny.json"
         if not manifest.exists():
@@ -49,17 +56,19 @@ def packed(request, tmp_path_factory, results) -> Packed:
         eos = tokenizer.eos_id(results / "data/tokenizers/tiny")
         sizes = (identity["pack_size"], identity["pad_multiple"])
         return Packed(results / "data/packed/tiny/train", *sizes, eos)
-    folder = tmp_path_factory.mktemp(request.param)
-    sources = {name: (folder / name, weight) for name, weight in [("chat", 1.0), ("code", 0.5)]}
-    for seed, (spool, _) in enumerate(sources.values()):
+    folder = tmp_path_factory.mktemp("packed")
+    sources = {name: folder / name for name in ("chat", "code")}
+    for seed, spool in enumerate(sources.values()):
         make_spool(spool, seed)
-    pad_multiple = 16 if request.param == "padded" else 1
-    write_packed(sources, 257, pad_multiple, 1, 0.1, folder / "packed")
+    pad_multiple = padding.multiple(**SIZES[request.param])
+    told = {"pack_size": 257, "pad_multiple": pad_multiple, "seed": 1, "valid_fraction": 0.1}
+    told["weights"] = {"chat": 1.0, "code": 0.5}
+    counts = write_packed(sources, told, folder / "packed")
+    assert (counts["train"]["padding"] > 0) == (pad_multiple > 1)
     return Packed(folder / "packed/train", 257, pad_multiple, EOS)
 
 
-@pytest.fixture(scope="module")
-def dataset(packed) -> GPTSFTPackedParquetDataset:
+def opened(packed: Packed, size: int, **asked) -> GPTSFTPackedParquetDataset:
     """Megatron-Bridge's dataset of the folder; of the tokenizer it asks for ids only."""
     eos = packed.eos
     ids = SimpleNamespace(eos_id=eos, bos_id=eos, pad_id=eos, eod=eos, space_sensitive=False)
@@ -67,12 +76,18 @@ def dataset(packed) -> GPTSFTPackedParquetDataset:
         str(packed.folder),
         ids,
         pad_seq_to_mult=packed.pad_multiple,
-        max_seq_length=packed.pack_size,
-        pad_to_max_length=False,
+        max_seq_length=size,
         prompt_template="{input} {output}",
         label_key="output",
         truncation_field="input",
+        **asked,
     )
+
+
+@pytest.fixture(scope="module")
+def dataset(packed) -> GPTSFTPackedParquetDataset:
+    """As a job without CUDA graphs opens it."""
+    return opened(packed, packed.pack_size, pad_to_max_length=False)
 
 
 def test_rows(dataset, packed):
@@ -118,3 +133,25 @@ def test_boundaries(dataset, packed):
         boundaries = dataset.collate_fn([dataset[index]])[name][0][: len(lengths) + 1]
         np.testing.assert_array_equal(boundaries, np.cumsum([0, *lengths]))
         assert not (boundaries % packed.pad_multiple).any()
+
+
+def test_metadata(packed):
+    """Batches of one shape, as CUDA graphs need them, by our packing.json."""
+    size = -(-packed.pack_size // packed.pad_multiple) * packed.pad_multiple
+    path = packed.folder.parent / "packing.json"
+    dataset = opened(
+        packed, size, pad_to_max_length=True, pad_cu_seqlens=True, pack_metadata_file_path=str(path)
+    )
+    rows = [dataset[index] for index in range(len(dataset))]
+    lengths = [np.diff(row["seq_boundaries"]) - 1 for row in rows]
+    told = read_json(path)
+    assert told[0]["max_samples_per_bin"] == max(map(len, lengths))
+    assert told[0]["dataset_max_seqlen"] == max(map(max, lengths))
+    assert told[0]["min_packed_seqlen"] == min(map(sum, lengths))
+    most = max(entry["max_samples_per_bin"] for entry in told)
+    longest = set()
+    for row in rows:
+        batch = dataset.collate_fn([row])
+        assert batch["cu_seqlens_q"].shape == (1, most + 2)
+        longest.add(int(batch["max_seqlen_q"]))
+    assert len(longest) == 1

@@ -14,6 +14,8 @@ import pyarrow.parquet
 import pytest
 
 from nemoflow import files, specs
+from nemoflow.config.base import plain
+from nemoflow.config.mixture import MixtureSource, Reasoning
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py"))
@@ -146,6 +148,7 @@ def test_rl_rows_of_the_wrong_type_are_told(refused, tmp_path):
     )
     said = refused("resolve", path, sources="cache", output="p.json")
     assert "row 1: responses_create_params.input must be a list of messages" in said
+    assert "max_dropped: 0.0 allows" in said and not (tmp_path / "p.json").exists()
 
 
 @pytest.fixture(scope="module")
@@ -221,11 +224,8 @@ def test_a_corpus_from_rows_to_blend(bench):
 
 
 def test_conversations_from_rows_to_packs(bench):
-    source = {
-        "source": {"local": "chat.jsonl"},
-        "messages_field": "messages",
-        "tools_field": "tools",
-    }
+    entry = MixtureSource.model_validate({"source": {"local": "chat.jsonl"}, "weight": 1})
+    source = plain(entry, "weight") | {"reasoning": plain(Reasoning())}
     path = spec(bench, "render", {"max_dropped": 0.0}, **source, template=TEMPLATE)
     given = ("--sources", "cache", "--tokenizer", "d/tok.json", "--output", "d/render/chat.json")
     make("render", "--spec", path, *given, folder=bench)
@@ -238,6 +238,11 @@ def test_conversations_from_rows_to_packs(bench):
     table = pyarrow.parquet.read_table(sorted((bench / "d/packed/train").iterdir())[0])
     assert table.column_names == ["input_ids", "loss_mask", "seq_start_id"]
     assert max(map(len, table["input_ids"].to_pylist())) <= 64
+    path = spec(bench, "pack", **{"import": "d/packed"}, pack_size=64, pad_multiple=1)
+    given = ("--rendered", "--tokenizer", "d/tok.json", "--output", "d/imported.json")
+    make("pack", "--spec", path, *given, folder=bench)
+    packed, imported = (files.read_json(bench / f"d/{n}.json") for n in ("packed", "imported"))
+    assert packed["md5"] == imported["md5"] and imported["train"]["rows"] == len(table)
 
 
 def test_prompts_from_rows_to_splits(bench):

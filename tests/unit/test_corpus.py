@@ -19,9 +19,9 @@ from nemoflow.corpus import (
     pin,
     pinned,
     read_rows,
-    read_source,
     rows,
     texts,
+    unread,
 )
 from nemoflow.errors import UserError
 from nemoflow.files import sha256_of
@@ -33,7 +33,8 @@ LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
 def read_all(source, cache):
     counts = RowCount()
     files = list_files(source, cache)
-    return [row for _, row in read_source(source, files, cache, counts)], counts
+    found = [row for file in files for _, row in read_rows(file, source, cache, counts)]
+    return found, counts
 
 
 def test_file_folder_and_glob_name_the_same_rows(tmp_path):
@@ -214,6 +215,19 @@ def test_parquet_rows_that_are_not_text_are_counted_by_number(tmp_path):
     found, counts = read_all({"local": str(tmp_path)}, tmp_path / "cache")
     assert [row["text"] for row in found] == ["a", "c"]
     assert counts.first == {"not_utf8": "a.parquet, row 2"} and counts.rows_in == 3
+
+
+def test_unread_rows_are_lines_and_rows_of_parquet(tmp_path):
+    kinds = write_every_kind(tmp_path)
+    source, cache = {"local": str(tmp_path)}, tmp_path / "cache"
+    assert len(list_files(source, cache)) == len(kinds)
+    for file in list_files(source, cache):
+        found = list(unread(file, source, cache))
+        whole = list(read_rows(file, source, cache))
+        assert [place for place, _ in found] == [place for place, _ in whole]
+        stored = [row if file.parquet else json.loads(row) for _, row in found]
+        assert stored == ROWS == [row for _, row in whole]
+        assert all(isinstance(row, dict if file.parquet else bytes) for _, row in found)
 
 
 def test_a_data_set_of_the_hub_is_pinned_listed_and_read(tmp_path, monkeypatch):

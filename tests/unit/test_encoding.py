@@ -37,6 +37,21 @@ def test_gigatoken_gives_what_hugging_face_gives(folder):
     assert len(expected) == 0 and len(split(ours.encode([b""]))) == 1
 
 
+def test_parts_have_nothing_after_them(folder, tmp_path):
+    """Both encode stretches of a conversation alike: an EOS or a control token in them too."""
+    held = [b"a</s>b", b"</s>", b"<|im_start|>x", b"", b"\n", " \u3000\n".encode(), b""]
+    for given in ([*TEXTS, *held], held[3:4], []):
+        expected = split(exact(folder).encode_parts(given))
+        assert split(Gigatoken(folder, MANY).encode_parts(given)) == expected
+        loaded = folder.huggingface
+        told = [loaded.encode(text.decode(), add_special_tokens=False).ids for text in given]
+        assert expected == (told if any(given) else [])
+    model = Folder(small_encoders.sentencepiece(tmp_path))
+    assert split(exact(model).encode_parts(TEXTS[:3])) == [
+        model.sentencepiece.encode(text.decode()) for text in TEXTS[:3]
+    ]
+
+
 def test_an_eos_that_is_no_added_token_never_joins_texts(tmp_path):
     folder = Folder(small_encoders.byte_level(tmp_path, eos_token="x"))
     ours = Gigatoken(folder, MANY)

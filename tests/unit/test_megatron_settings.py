@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nemoflow import specs
+from nemoflow import manifest, specs
 from nemoflow.config import Config
 from nemoflow.engines.megatron import data
 from nemoflow.engines.megatron.settings import config_key, settings
@@ -118,7 +118,8 @@ def test_further_fields(job):
 @pytest.mark.parametrize(
     ("sizes", "multiple"),
     [
-        ({"context": 1, "tensor": 4, "sequence": True}, 1),
+        ({"context": 1, "tensor": 4, "sequence": False}, 1),
+        ({"context": 1, "tensor": 4, "sequence": True}, 4),
         ({"context": 16, "tensor": 2, "sequence": True}, 32),
         ({"context": 8, "tensor": 4, "sequence": True}, 32),
         ({"context": 2, "tensor": 8, "sequence": False}, 4),
@@ -128,6 +129,31 @@ def test_padding(sizes, multiple, tmp_path):
     """Before the packed rows are there, as the parallel sizes ask."""
     job = {"inputs": {"data": str(tmp_path / "packed")}, "config": {"parallel": sizes}}
     assert data.pad_multiple(job) == multiple
+
+
+def test_packed_rows_and_what_is_said_of_them(tmp_path, monkeypatch):
+    """Of imported rows the tokenizer is the one that they were checked against."""
+    monkeypatch.chdir(tmp_path)
+    config, options = specs.sft(CONFIG, "super3-smoke")
+    job = {"task": "sft", "title": "sft", "config": config, "options": options, "seed": 1}
+    job |= {"inputs": {"data": "packed", "init": "init"}, "progress": "progress"}
+    Path("packed/train").mkdir(parents=True)
+    Path("packed/packing.json").touch()
+    Path("tokenizers/tiny").mkdir(parents=True)
+    manifest.write("tokenizers/tiny.json", {"stage": "tokenizer"})
+    identity = {"stage": "pack", "import": "given", "pad_multiple": 8}
+    manifest.write("packed.json", identity, ["tokenizers/tiny.json"])
+    rows = "dataset.offline_packing_specs"
+    assert value(job, "tokenizer.tokenizer_model") == "tokenizers/tiny"
+    assert value(job, f"{rows}.pad_seq_to_mult") == 8
+    assert value(job, f"{rows}.packed_metadata_path") == "packed/packing.json"
+    assert value(job, f"{rows}.packed_val_data_path") is None
+    assert value(job, "dataset.do_validation") is False
+    Path("packed/valid").mkdir()
+    assert value(job, f"{rows}.packed_val_data_path") == "packed/valid"
+    asked = {"offline_packing_specs": {"pad_cu_seqlens": True}}
+    job["config"]["megatron"] = {"dataset": asked | {"dataset_kwargs": {"pad_to_max_length": True}}}
+    assert value(job, f"{rows}.pad_cu_seqlens") is True
 
 
 def test_keys(job):

@@ -33,6 +33,7 @@ def test_data_products_follow_from_their_own_files(family):
     assert family.parts(SimpleNamespace(corpus="micro-facts")) == ["0000", "0001"]
     assert family.mixture_tokenizer(SimpleNamespace(mixture="micro")) == "micro"
     assert family.mixture_sources(SimpleNamespace(mixture="micro")) == ["chats", "more-chats"]
+    assert family.tokenizer_of_packed(SimpleNamespace(mixture="micro")) == []
     assert family.task_prompts(SimpleNamespace(task="micro_facts")) == "micro-facts"
     assert family.task_prompts(SimpleNamespace(task="mmlu")) == []
 
@@ -45,6 +46,13 @@ def test_what_has_no_weight_is_not_trained_on(config_folder):
     assert names.blended_corpora(phase1) == ["micro-equations", "micro-facts"]  # tokenized
     assert names.trained_corpora(phase1) == ["micro-facts"]
     assert names.mixture_sources(SimpleNamespace(mixture="micro")) == ["more-chats"]
+
+
+def test_an_imported_mixture_needs_its_tokenizer_alone(config_folder):
+    there = "import: given\ntokenizer: tiny\npack_size: 64\n"
+    (config_folder / "mixtures/taken.yaml").write_text(there)
+    names, taken = Names(Config(config_folder)), SimpleNamespace(mixture="taken")
+    assert names.mixture_sources(taken) == [] and names.tokenizer_of_packed(taken) == "tiny"
 
 
 def test_a_stage_starts_from_the_run_that_owns_the_stage_before(family):

@@ -12,6 +12,7 @@ from nemoflow import graph, specs
 from nemoflow.config import Config, yaml12
 from nemoflow.config.base import plain
 from nemoflow.config.data import KINDS, Gap
+from nemoflow.config.mixture import Reasoning
 from nemoflow.names import Names
 
 RUN = "super3-tiny"
@@ -78,12 +79,12 @@ READERS = {
     "corpora.*": {"tokens", "corpus"},
     "blends.import": INPUT, "blends.*": {"blend phase1"},
     "mixtures.tokenizer": INPUT,
-    "mixtures.template": {"render"},
+    "mixtures.template": {"render"}, "mixtures.reasoning.*": {"render"},
     "mixtures.sources.*.weight": {"pack"},
     "mixtures.sources.*": {"render"},
     "mixtures.*": {"pack"},
     "prompts.expected": NOTHING, "prompts.*": {"resolve"},
-    "tasks.prompts": INPUT,
+    "tasks.prompts": INPUT, "tasks.items": NOTHING,  # of the prompts that are kept apart from them
     "tasks.*": {"eval_task"},
 }  # fmt: skip
 
@@ -99,6 +100,8 @@ class Changed(Config):
 
     def data(self, kind, name):
         name = name.removesuffix("-x")  # another name of the same content
+        if (kind, name) == ("tasks", "x"):
+            name = USED["tasks"]  # an element that a list did not have
         changed = self.kind == kind and name == USED[kind]
         return self.model if changed else self.inner.data(kind, name)
 
@@ -139,6 +142,8 @@ def changes(model, key=()):
             )
         elif at == ("gaps",):
             inner = [(at, {"more": Gap(weight=1.0, why="internal")})]
+        elif at[-1] == "reasoning":
+            inner = [(at, Reasoning(off=0.5))]
         else:
             inner = [(at, other(value))]
         for k, changed in inner:

@@ -12,8 +12,10 @@ from nemoflow import (
     fetching,
     inspect,
     lineage,
+    mixture_counts,
     mixture_table,
     planning,
+    prompts_table,
     status,
     status_page,
     submit,
@@ -94,7 +96,7 @@ def about_config(command: Command) -> None:
 
 
 def about_data(command: Command) -> None:
-    """The command that asks what a phase trains on."""
+    """The commands that ask what a phase or a step trains on."""
     blend = command(
         "blend",
         "tell a phase's mixture: asked for and drawn, epochs, gaps; before it is trained, too",
@@ -102,6 +104,53 @@ def about_data(command: Command) -> None:
     )
     blend.add_argument("run")
     blend.add_argument("phase", help="a phase of pretraining, e.g. phase1")
+    counts = command(
+        "mixture",
+        "tell what became of a mixture's rows: by source, dropped, left out, shares, lengths",
+        lambda config, asked: mixture_counts.lines(config, asked.mixture),
+    )
+    counts.add_argument("mixture", help="a file of config/mixtures/, e.g. super3")
+    add_row(command)
+    rows = command(
+        "prompts",
+        "tell what became of a set's rows: by environment, dropped, to train on, to validate",
+        lambda config, asked: prompts_table.lines(config, asked.prompts),
+    )
+    rows.add_argument("prompts", help="a file of config/prompts/, e.g. super3-rlvr1")
+
+
+def add_row(command: Command) -> None:
+    """The command that shows a row as a model learns from it."""
+    row = command("row", "show a row of a mixture, what is trained in colour", tell_row)
+    row.add_argument("mixture", help="a file of config/mixtures/, e.g. super3")
+    row.add_argument("number", type=positive, metavar="N", help="which row, from 1")
+    row.add_argument(
+        "--source", help="a row of this source's files, rendered now, instead of a packed one"
+    )
+    row.add_argument(
+        "--split", choices=("train", "valid"), default="train", help="default: %(default)s"
+    )
+    row.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto",
+        help="default: on a terminal; elsewhere brackets",
+    )  # fmt: skip
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 up")
+    return int(text)
+
+
+def tell_row(config: Config, asked: argparse.Namespace) -> Iterable[str]:
+    """A packed row, or one of a source."""
+    from nemoflow import row_view  # loads the reader of Parquet
+
+    colour = sys.stdout.isatty() if asked.color == "auto" else asked.color == "always"
+    if asked.source:
+        return row_view.of_source(config, asked.mixture, asked.source, asked.number, colour)
+    return row_view.packed(config, asked.mixture, asked.number, asked.split, colour)
 
 
 def about_products(command: Command) -> None:

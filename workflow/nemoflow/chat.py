@@ -1,253 +1,223 @@
-"""Conversations to token ids and loss mask, through a Jinja chat template.
+"""Conversations to token ids and loss mask, through a chat template.
 
-The mask is 1 exactly on what the model writes: the text of assistant turns and their terminator.
-Header and generation prompt of such a turn belong to what precedes it. Each stretch of text with
-one mask value is encoded on its own, so that the boundary after the generation prompt is a token
-boundary, as it is at inference.
-
-A row in which an assistant reasons gives one sequence per run of turns after a user turn, with
-thinking on and only that run trained: the template drops reasoning of earlier turns, as chat
-servers do. Any other row gives one sequence with thinking off and every assistant turn trained.
-Reasoning that is missing, null or blank is no reasoning.
+Each stretch of text with one mask value is encoded on its own, so that the boundary after the
+generation prompt is a token boundary, as it is at inference. What is trained: `masks`; which
+sequences a row gives: `reasoning`.
 """
 
-import json
-import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
-from jinja2 import Template, TemplateError, TemplateSyntaxError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from tokenizers import Tokenizer
 
-from nemoflow import corpus
-from nemoflow import tokenizer as tokenizers_of
-from nemoflow.corpus import Place, Row
+from nemoflow import encoding, filters, jsonl, masks, messages, reasoning
+from nemoflow.chat_template import Template
+from nemoflow.corpus import Row
 from nemoflow.errors import UserError
-from nemoflow.messages import Drop, Message, Unusable, clean, parsed, strings
-from nemoflow.rows import RowCount
-from nemoflow.spool import SpoolWriter
+from nemoflow.messages import Drop, Message, Unusable
+from nemoflow.splits import point
+from nemoflow.vocabulary import HUGGINGFACE, Folder
+
+Place = int  # of a row in its file: the byte where its line begins, or its number in Parquet
+Unread = bytes | Row | UnicodeDecodeError  # a line of JSON, or a row of Parquet
 
 
-@dataclass(frozen=True)
-class Sequence:
+class Sequence(NamedTuple):
     """A training sequence: token ids int32[n]; mask uint8[n], 1 where the token is trained."""
 
     ids: np.ndarray
     mask: np.ndarray
 
 
-def render(row: Row, template: str, tokenizer: Tokenizer, settings: dict) -> list[Sequence] | Drop:
-    """The sequences of one row, or why there are none; see `Renderer`."""
-    return Renderer(template, tokenizer, settings).render(row)
+@dataclass
+class Rendered:
+    """Rows of a file, rendered: `kept` {number of the row among them: its sequences}.
 
-
-def make(
-    settings: Mapping[str, Any], tokenizer_dir: str, out_dir: Path, cache: Path
-) -> dict[str, Any]:
-    """Render the source of a spec into a spool; what its manifest tells. See `render_source`."""
-    source, counts = corpus.pin(settings["source"]), RowCount()
-    files = corpus.list_files(source, cache)
-    rows = corpus.read_source(source, files, cache, counts)
-    facts = render_source(rows, settings["template"], tokenizer_dir, settings, out_dir, counts)
-    read = [vars(file) for file in files]
-    return {"source_files": read, "pinned": corpus.pinned(source), **facts}
-
-
-def render_source(
-    rows: Iterable[tuple[Place, Row]],
-    template: str,
-    tokenizer_dir: str | Path,
-    settings: dict[str, Any],
-    out_dir: str | Path,
-    counts: RowCount,
-) -> dict[str, Any]:
-    """Render rows (of `corpus.read_source`, which counts them in `counts`) into a spool.
-
-    `settings`: messages_field, tools_field, used_in (None: every row), max_dropped. `out_dir` is
-    emptied first. Returns {"rows": {"in", "kept", "dropped"}, "sequences", "tokens",
-    "trained_tokens"}. UserError when too many rows are faulty or none is left.
+    `dropped` {number: why}; `keys` {number: what makes the row's id its own}, of kept rows that
+    have one; `noted` {number: what was done to its reasoning}.
     """
-    renderer = Renderer(template, tokenizers_of.load(tokenizer_dir), settings)
-    written = {"sequences": 0, "tokens": 0, "trained_tokens": 0}
-    with SpoolWriter(out_dir, tokenizers_of.eos_id(tokenizer_dir)) as spool:
-        for place, row in rows:
-            rendered = renderer.render(row)
-            if isinstance(rendered, Drop):
-                where = f"{place.path}, byte {place.offset}"
-                counts.drop(rendered.reason, ": ".join(filter(None, (where, rendered.detail))))
-                continue
-            counts.kept += 1
-            for sequence in rendered:
-                spool.add(sequence.ids, sequence.mask)
-                written["sequences"] += 1
-                written["tokens"] += len(sequence.ids)
-                written["trained_tokens"] += int(sequence.mask.sum())
-        counts.check(settings["max_dropped"])
-        if not counts.kept:
-            raise UserError(f"no conversation is left to train on, rows: {counts.as_dict()}")
-    return {"rows": counts.as_dict(), **written}
+
+    kept: dict[int, list[Sequence]] = field(default_factory=dict)
+    dropped: dict[int, Drop] = field(default_factory=dict)
+    keys: dict[int, int] = field(default_factory=dict)
+    noted: dict[int, list[str]] = field(default_factory=dict)
 
 
 class Renderer:
     """One template, one tokenizer, many rows.
 
-    UserError when the template is not valid Jinja.
+    `settings`: template (its text), messages_field, tools_field, id_field,
+    duplicates, reasoning (of `reasoning.Modes`); used_in and filters, where there are some.
+
+    Raises:
+        UserError: the template is not valid Jinja, or the folder holds no tokenizer.json.
     """
 
-    def __init__(self, template: str, tokenizer: Tokenizer, settings: dict[str, Any]) -> None:
-        self._template = compile_template(template)
-        self._tokenizer = tokenizer
+    def __init__(
+        self, folder: Folder, settings: Mapping[str, Any], encoder: encoding.Encoder | None = None
+    ):
+        if folder.kind != HUGGINGFACE:
+            raise UserError(f"{folder.path}: chats need a tokenizer.json, not {folder.file.name}")
+        self.template = Template(settings["template"], special_tokens(folder))
+        self.encoder = encoder or encoding.exact(folder)
+        self._folder = folder
         self._settings = settings
-        special = [t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special]
-        self._control = re.compile("|".join(map(re.escape, special)) or r"(?!)")
+        self._filters = filters.Filters(settings.get("used_in"), settings.get("filters"))
+        self._modes = reasoning.Modes(settings["reasoning"])
+        self._control = re.compile("|".join(map(re.escape, folder.specials.values())) or r"(?!)")
 
-    def render(self, row: Row) -> list[Sequence] | Drop:
-        """The sequences of a row, or one of these reasons to drop it.
+    def render(self, path: str, rows: list[tuple[Place, Unread]]) -> Rendered:
+        """Render rows of a file.
 
-        used_in (a filter), missing_messages, malformed_message, unknown_role, no_assistant,
-        bad_tool_arguments, bad_tools, control_token (content holds a special token of the
-        tokenizer, which would become one), tool_call_without_tools, template_error,
-        template_not_incremental (a turn is written otherwise once another follows), and
+        Reasons to drop one: not_json, not_an_object, not_utf8; used_in and filter:FIELD (asked
+        for); missing_messages, empty_messages, malformed_message, unknown_role, wrong_role_order,
+        no_assistant, bad_tool_arguments, bad_tools, bad_template_arguments; control_token (content
+        holds a special token, which would become one), tool_call_without_tools; template_error,
+        template_not_incremental (a turn is written otherwise once another follows);
         no_trained_tokens.
         """
-        try:
-            self._check_used_in(row)
-            messages = self._messages(row)
-            tools = self._tools(row)
-            self._check_control(messages, tools)
-            reasons = any("reasoning_content" in message for message in messages)
-            turns = list(_runs(messages)) if reasons else [(0, len(messages))]
-            arguments = dict(row.get("chat_template_kwargs") or {})
-            arguments |= {"tools": tools, "enable_thinking": reasons}
-            sequences = [self._sequence(messages[:end], first, arguments) for first, end in turns]
-        except Unusable as error:
-            return error.drop
-        trained = [sequence for sequence in sequences if sequence.mask.any()]
-        return trained or Drop("no_trained_tokens")
+        made, texts = Rendered(), []
+        places = np.array([place for place, _ in rows], np.int64)
+        modes = self._modes.of(path, places)
+        for number, ((_, unread), mode) in enumerate(zip(rows, modes, strict=True)):
+            try:
+                row = read(unread)
+                noted: list[str] = []
+                texts.append((number, self._pieces(row, mode, noted)))
+            except Unusable as error:
+                made.dropped[number] = error.drop
+                continue
+            if noted:
+                made.noted[number] = noted
+            if (key := self._key(row)) is not None:
+                made.keys[number] = key
+        for number, sequences in self._encoded(texts):
+            if any(sequence.mask[1:].any() for sequence in sequences):  # nothing comes before 0
+                made.kept[number] = sequences
+            else:
+                made.dropped[number] = Drop("no_trained_tokens")
+        self.encoder.rest()
+        return made
 
-    def _check_used_in(self, row: Row) -> None:
-        wanted = self._settings["used_in"]
-        if wanted is None:
-            return
-        names = row.get("used_in") or []
-        if isinstance(names, str):
-            names = [name.strip() for name in names.split(",")]
-        if wanted not in names:
-            raise Unusable("used_in")
+    def one(self, row: Row) -> list[Sequence] | Drop:
+        """The sequences of one row, or why there are none."""
+        made = self.render("", [(0, msgspec.json.encode(row))])
+        return made.kept[0] if made.kept else made.dropped[0]
+
+    def _pieces(self, row: Row, mode: reasoning.Mode, noted: list[str]) -> list[list[masks.Piece]]:
+        """The stretches of each sequence of a row."""
+        if reason := self._filters.refusal(row):
+            raise Unusable(reason)
+        given = self._messages(row)
+        tools = self._tools(row)
+        self._check_control(given, tools)
+        arguments = row.get("chat_template_kwargs") or {}
+        if not isinstance(arguments, dict):
+            raise Unusable("bad_template_arguments", "chat_template_kwargs is no object")
+        arguments = {**arguments, "tools": tools, "documents": None}
+        if reasoning.reasons(given) and mode.name:
+            noted.append(mode.name)
+            given, told = self._in_mode(given, mode, noted)
+            arguments |= told
+        found = []
+        for part in reasoning.parts(given, self._modes.keeps_history):
+            told = {**arguments, **part.arguments}
+            told["chat_template_kwargs"] = dict(told)  # where NVIDIA's own templates look
+            found.append(masks.pieces(self.template, given[: part.end], part.first, told))
+        return found
+
+    def _in_mode(
+        self, given: list[Message], mode: reasoning.Mode, noted: list[str]
+    ) -> tuple[list[Message], dict[str, Any]]:
+        """The messages as a mode has them, and what the template is told of it."""
+        if mode.budget is None:
+            low = mode.name == reasoning.LOW
+            return (given, {"low_effort": True}) if low else (reasoning.without(given), {})
+        short = reasoning.shortened(given, mode.budget, self._cut)
+        if short != given:
+            noted.append(reasoning.CUT)
+        return short, {"reasoning_budget": mode.budget}
+
+    def _cut(self, text: str, most: int) -> str:
+        """The beginning of a text, at most `most` tokens of it; a character is never cut apart."""
+        offsets = self._folder.huggingface.encode(text, add_special_tokens=False).offsets
+        if len(offsets) <= most:
+            return text
+        while most and offsets[most][0] < offsets[most - 1][1]:
+            most -= 1
+        return text[: offsets[most - 1][1]] if most else ""
 
     def _messages(self, row: Row) -> list[Message]:
-        messages = row.get(self._settings["messages_field"])
-        if not isinstance(messages, list) or not messages:
-            raise Unusable("missing_messages")
-        cleaned = [clean(message) for message in messages]
-        if not any(message["role"] == "assistant" for message in cleaned):
-            raise Unusable("no_assistant")
-        return cleaned
+        given = filters.field(row, self._settings["messages_field"])
+        return messages.cleaned(None if given is filters.MISSING else given)
 
     def _tools(self, row: Row) -> list[dict] | None:
-        tools = row.get(self._settings["tools_field"])
+        tools = filters.field(row, self._settings["tools_field"])
         if isinstance(tools, str):
-            tools = parsed(tools or "null", "bad_tools")
-        if tools is not None and not isinstance(tools, list):
-            raise Unusable("bad_tools")
-        return tools or None
+            tools = messages.parsed(tools or "null", "bad_tools")
+        if tools is filters.MISSING or not tools:
+            return None
+        if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+            raise Unusable("bad_tools", "they are no list of objects")
+        return tools
 
-    def _check_control(self, messages: list[Message], tools: list[dict] | None) -> None:
-        written = "\n".join(strings([messages, tools]))
+    def _check_control(self, given: list[Message], tools: list[dict] | None) -> None:
+        written = "\n".join(messages.strings([given, tools]))
         if found := self._control.search(written):
             raise Unusable("control_token", found[0])
         if "<tool_call>" in written and not tools and "# Tools" not in written:
             raise Unusable("tool_call_without_tools")
 
-    def _sequence(self, messages: list[Message], first: int, arguments: dict) -> Sequence:
-        """All messages as one sequence; assistant turns from index `first` on are trained."""
-        text = self._text(messages, arguments)
-        ids, mask, at = [], [], 0
-        for index in range(first, len(messages)):
-            if messages[index]["role"] != "assistant":
-                continue
-            start = self._prompt_end(text, messages[:index], arguments)
-            end = len(text)
-            if index + 1 < len(messages):
-                end = _shared(text, self._text(messages[: index + 1], arguments))
-            if end is None or not at <= start <= end:
-                raise Unusable("template_not_incremental", f"message {index}")
-            for piece, trained in ((text[at:start], 0), (text[start:end], 1)):
-                encoded = self._tokenizer.encode(piece, add_special_tokens=False).ids
-                ids += encoded
-                mask += [trained] * len(encoded)
-            at = end
-        rest = self._tokenizer.encode(text[at:], add_special_tokens=False).ids
-        return Sequence(np.array(ids + rest, np.int32), np.array(mask + [0] * len(rest), np.uint8))
+    def _key(self, row: Row) -> int | None:
+        if self._settings["duplicates"] == "keep":
+            return None
+        value = filters.field(row, self._settings["id_field"])
+        if value is filters.MISSING or value is None or isinstance(value, list | dict):
+            return None
+        return point(0, type(value).__name__, value)
 
-    def _text(self, messages: list[Message], arguments: dict, prompt: bool = False) -> str:
-        try:
-            return self._template.render(
-                messages=messages, add_generation_prompt=prompt, **arguments
-            )
-        except (TemplateError, TypeError, ValueError) as error:
-            raise Unusable("template_error", str(error)) from error
-
-    def _prompt_end(self, text: str, before: list[Message], arguments: dict) -> int:
-        """Where the generation prompt after the messages `before` ends in `text`.
-
-        An assistant turn without reasoning begins as the prompt with thinking off does.
-        """
-        thinking = arguments["enable_thinking"]
-        prompts = [
-            self._text(before, arguments | {"enable_thinking": on}, prompt=True)
-            for on in (thinking, not thinking)
+    def _encoded(
+        self, rows: list[tuple[int, list[list[masks.Piece]]]]
+    ) -> list[tuple[int, list[Sequence]]]:
+        """(number, sequences) of rows (number, stretches of each sequence), encoded at once."""
+        stretches = [
+            piece for _, sequences in rows for pieces in sequences for piece in pieces if piece[0]
         ]
-        for prompt in prompts:
-            if text.startswith(prompt):
-                return len(prompt)
-        for prompt in prompts:
-            if (end := _shared(text, prompt)) is not None:
-                return end
-        raise Unusable("template_not_incremental", "generation prompt")
+        ids, lengths = self.encoder.encode_parts([text.encode() for text, _ in stretches])
+        mask = np.repeat(np.array([trained for _, trained in stretches], np.uint8), lengths)
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        at, found = 0, []
+        for number, sequences in rows:
+            made = []
+            for pieces in sequences:
+                count = sum(bool(text) for text, _ in pieces)
+                span = slice(ends[at], ends[at + count])
+                made.append(Sequence(ids[span], mask[span]))
+                at += count
+            found.append((number, made))
+        return found
 
 
-def compile_template(text: str) -> Template:
-    """A chat template as transformers compiles it, sandboxed; UserError with the faulty line."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise_exception
-    try:
-        return environment.from_string(text)
-    except TemplateSyntaxError as error:
-        raise UserError(f"chat template, line {error.lineno}: {error.message}") from error
+def special_tokens(folder: Folder) -> dict[str, str]:
+    """The tokens that templates know by name, as transformers gives them."""
+    told = {key: value for key, value in folder.config.items() if key.endswith("_token")}
+    contents = {
+        key: value.get("content") if isinstance(value, dict) else value
+        for key, value in told.items()
+    }
+    return {key: value for key, value in contents.items() if isinstance(value, str)}
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _raise_exception(message: str) -> None:
-    raise TemplateError(message)
-
-
-def _shared(text: str, beginning: str) -> int | None:
-    """How much of `beginning` starts `text`, if all that is missing are blanks at its end.
-
-    Templates that end in a line break write it after a part, but not in the midst of the whole.
-    """
-    if text.startswith(beginning):
-        return len(beginning)
-    length = len(os.path.commonprefix([text, beginning]))
-    return None if beginning[length:].strip() else length
-
-
-def _runs(messages: list[Message]) -> Iterator[tuple[int, int]]:
-    """(first, end) of each run of messages after a user turn that holds an assistant turn."""
-    users = [index for index, message in enumerate(messages) if message["role"] == "user"]
-    starts, ends = [0, *(index + 1 for index in users)], [*users, len(messages)]
-    for first, end in zip(starts, ends, strict=True):
-        if any(message["role"] == "assistant" for message in messages[first:end]):
-            yield first, end
+def read(unread: Unread) -> Row:
+    """A row as an object; Unusable: not_json, not_an_object, not_utf8."""
+    if isinstance(unread, dict):
+        return messages.without_nulls(unread)
+    if isinstance(unread, UnicodeDecodeError):
+        raise Unusable("not_utf8")
+    row, fault = jsonl.parse(unread)
+    if fault:
+        raise Unusable(fault, str(row))
+    return row

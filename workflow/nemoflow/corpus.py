@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from nemoflow import hub_data, hub_files, jsonl, local_files, parquet, remote
 from nemoflow.errors import UserError
 from nemoflow.rows import RowCount
-from nemoflow.source_file import Place, SourceFile
+from nemoflow.source_file import SourceFile
 
 Source = dict[str, Any]
 Row = dict[str, Any]
@@ -116,19 +116,21 @@ def read_rows(
             elif counts is not None and fault in counts.first:
                 counts.drop(fault)
             else:
-                where = f"{file.path}, {_numbered(file, source, cache, offset)}"
+                where = f"{file.path}, {numbered(file, source, cache, offset)}"
                 if counts is None:
                     raise UserError(f"{where}: {fault}: {row}")
                 counts.drop(fault, where)
 
 
-def read_source(
-    source: Source, files: list[SourceFile], cache: Path, counts: RowCount
-) -> Iterator[tuple[Place, Row]]:
-    """All rows of a source's files, in the given order, as (place, parsed row); see read_rows."""
-    for file in files:
-        for offset, row in read_rows(file, source, cache, counts):
-            yield Place(file.path, offset), row
+def unread(
+    file: SourceFile, source: Source, cache: Path
+) -> Iterator[tuple[int, bytes | Row | UnicodeDecodeError]]:
+    """(offset of its place, row) of a file's rows as they are stored: a line of JSON, unparsed.
+
+    Or a row of Parquet; text in it that is not UTF-8 gives the error.
+    """
+    with opened(file, source, cache) as stored:
+        yield from parquet.rows(stored) if file.parquet else jsonl.lines(stored, file.path)
 
 
 def rows(sources: Iterable[Source], cache: Path) -> Iterator[Row]:
@@ -177,7 +179,8 @@ def _parsed(
             yield offset, *jsonl.parse(line)
 
 
-def _numbered(file: SourceFile, source: Source, cache: Path, offset: int) -> str:
+def numbered(file: SourceFile, source: Source, cache: Path, offset: int) -> str:
+    """The place of a row in words: its row of Parquet, or its line, from 1."""
     if file.parquet:
         return f"row {offset + 1}"
     with opened(file, source, cache) as stored:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nemoflow.encoding import Gigatoken, Lists
+from nemoflow.encoding import Encoder
 from nemoflow.errors import UserError
 from nemoflow.holdout import SPLITS, Holdout
 from nemoflow.ledger import Ledger
@@ -42,7 +42,7 @@ class Documents:
 
     def __init__(
         self,
-        encoder: Gigatoken | Lists,
+        encoder: Encoder,
         folder: Folder,
         settings: Mapping[str, Any],
         holdout: Holdout,

@@ -45,6 +45,12 @@ class Lists:
         flat = chain.from_iterable(chain(ids, (self._eos,)) for ids in found)
         return np.fromiter(flat, np.int32, int(lengths.sum())), lengths
 
+    def encode_parts(self, texts: Sequence[bytes]) -> Encoded:
+        """(ids, lengths) of some texts as they are, nothing after them."""
+        found = self._encode([text.decode() for text in texts])
+        lengths = np.fromiter(map(len, found), np.int64, len(found))
+        return np.fromiter(chain.from_iterable(found), np.int32, int(lengths.sum())), lengths
+
     def ordinary(self, text: bytes) -> np.ndarray:
         """The ids of one text in which strings of special tokens are text like any other."""
         return np.array([*self._ordinary(text.decode()), self._eos], np.int32)
@@ -84,6 +90,14 @@ class Gigatoken:
             documents[i] = self.exact.encode([texts[i]])[0]
         return np.concatenate(documents), np.fromiter(map(len, documents), np.int64, len(texts))
 
+    def encode_parts(self, texts: Sequence[bytes]) -> Encoded:
+        """(ids, lengths) of some texts as they are, nothing after them."""
+        found = [self._backend.encode(text).view(np.int32) for text in texts]
+        for i in texts_with_newer(b"".join(texts), np.cumsum(list(map(len, texts)))):
+            found[i] = self.exact.encode_parts([texts[i]])[0]
+        lengths = np.fromiter(map(len, found), np.int64, len(found))
+        return np.concatenate([np.zeros(0, np.int32), *found]), lengths
+
     def _together(self, joined: bytes, count: int) -> Encoded | None:
         """The same of texts with the EOS after each; None where a text itself holds the EOS."""
         if not self._joined:
@@ -117,6 +131,9 @@ class Gigatoken:
             self._base = max(self._base, resident() - self._most // 4)
 
 
+Encoder = Gigatoken | Lists
+
+
 def resident() -> int:
     """Bytes of memory that this process holds (proc(5), statm); 0 where that is not told."""
     try:
@@ -143,19 +160,16 @@ def refusal(folder: Folder) -> str | None:
 
 
 def huggingface(folder: Folder) -> Lists:
-    """The encoder of a tokenizer.json, without the truncation and padding it may ask for."""
-    from nemoflow.tokenizer import unlimited  # loads the library, which gigatoken spares
-
-    content = folder.json.decode()
+    """The encoder of a tokenizer.json."""
     plain: list[Any] = []  # loaded when a text asks for it
 
     def ordinary(text: str) -> list[int]:
         if not plain:
-            plain.append(unlimited(content))
+            plain.append(Folder(folder.path).huggingface)
             plain[0].encode_special_tokens = True
         return plain[0].encode(text, add_special_tokens=False).ids
 
-    loaded = unlimited(content)
+    loaded = folder.huggingface
     return Lists(
         f"tokenizers {version('tokenizers')}",
         folder.eos,

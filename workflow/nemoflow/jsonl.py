@@ -51,7 +51,7 @@ def parse(line: bytes) -> tuple[Any, str | None]:
     """(row, None), or (what is wrong, reason to drop it)."""
     try:
         row = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return error, "not_json"
     return (
         (row, None) if isinstance(row, dict) else ("every line holds one object", "not_an_object")

@@ -1,31 +1,36 @@
-"""Which rendered sequences go into a mixture, and into which of its splits."""
+"""Which conversations go into a mixture, and into which of its splits.
+
+What is chosen is a conversation, never a single one of its sequences: all go to the same split, and
+are taken or left together. The order of decisions: what cannot be used is dropped (`cutting`); then
+prompts are held out; then each split is weighed. So a weight moves nothing from one split into the
+other.
+"""
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from nemoflow import cutting
+from nemoflow.cutting import Pieces
 from nemoflow.errors import UserError
-from nemoflow.splits import point, quota
+from nemoflow.prompt_groups import hold_out
+from nemoflow.splits import points
 from nemoflow.spool import Spool
 
 Weighted = tuple[Spool, float]
+SPLITS = ("train", "valid")
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The sequences of one split: which spool, which sequence in it, and length after cutting.
-
-    `source` int64[n] is an index into `spools`, `index` int64[n] one into that spool, `lengths`
-    int64[n] tokens.
-    """
+    """The sequences of one split: int64[n] which spool, their start in it, and tokens."""
 
     spools: list[Spool]
     source: np.ndarray
-    index: np.ndarray
-    lengths: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
 
     @property
     def eos_id(self) -> int:
@@ -34,88 +39,111 @@ class Chosen:
 
     def of(self, members: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(ids, mask) of these sequences, in this order."""
-        for member in members.tolist():
-            ids, mask = self.spools[self.source[member]].sequence(self.index[member])
-            yield ids[: self.lengths[member]], mask[: self.lengths[member]]
+        columns = (self.source[members], self.start[members], self.length[members])
+        for source, start, length in zip(*map(np.ndarray.tolist, columns), strict=True):
+            spool, span = self.spools[source], slice(start, start + length)
+            yield spool.tokens[span], spool.masks[span]
+
+
+@dataclass
+class Source:
+    """The usable conversations of a source.
+
+    row int64[n] their numbers in the spool, prompt, content uint64[n] seeded hashes, tokens
+    int64[n] after cutting, valid bool[n]; taken bool[n] what the weights leave.
+    """
+
+    spool: Spool
+    weight: float
+    pieces: Pieces
+    row: np.ndarray
+    prompt: np.ndarray
+    content: np.ndarray
+    tokens: np.ndarray
+    valid: np.ndarray = field(init=False)
+    taken: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.valid = np.zeros(len(self.row), bool)
+        self.taken = np.ones(len(self.row), bool)
+
+    def of(self, split: str) -> np.ndarray:
+        """The conversations of a split, bool[n]."""
+        return self.valid if split == "valid" else ~self.valid
+
+    def chosen(self, split: str) -> np.ndarray:
+        """The pieces of the conversations that a split takes, bool[pieces]."""
+        takes = np.zeros(self.spool.rows, bool)
+        takes[self.row[self.of(split) & self.taken]] = True
+        return takes[self.row_of()]
+
+    def row_of(self) -> np.ndarray:
+        """The conversation of each piece, int32[pieces]."""
+        return self.spool.sequences["row"][self.pieces.sequence]
 
 
 def choose(
-    spools: Mapping[str, Weighted], longest: int, seed: int, valid_fraction: float
-) -> tuple[dict[str, Chosen], dict[str, dict[str, Any]]]:
-    """({"train": Chosen, "valid": Chosen}, counts by source).
+    spools: Mapping[str, Weighted],
+    longest: int,
+    seed: int,
+    valid_fraction: float,
+    weigh_by: str = "rows",
+    too_long: str = "truncate",
+) -> tuple[dict[str, Chosen], dict[str, Source]]:
+    """({"train": Chosen, "valid": Chosen}, the sources by name, as they were decided on).
 
-    A sequence is cut to `longest` tokens; one that then trains nothing is dropped. Equal weights
-    keep every sequence. Otherwise weights are the sources' shares of the sequences: the scarcest
-    source is kept whole, of the others as many as its share allows, at least one, those with the
-    lowest seeded hash of their tokens. Nothing is repeated. Of what is kept of each source,
-    round(valid_fraction * sequences), at least one while one remains, go to valid, again by
-    hash: equal sequences have equal hashes, so none is in both splits.
+    Held out are whole groups of conversations with one prompt, over all sources, in the order of
+    their seeded hashes: round(valid_fraction * rows) of each source as closely as groups allow, at
+    least one, while every source keeps one to train on. Equal weights keep every conversation.
+    Otherwise, in each split, the source with least of `weigh_by` (rows or tokens) for its weight
+    is kept whole, and of the others those with the lowest seeded hash of their content, up to the
+    number that comes closest to the share. Nothing is repeated.
 
-    Counts: {"weight", "in", "truncated", "dropped": {"no_trained_tokens": n}, "left_out" (by
-    weight), "train", "valid" (sequences), "tokens" (kept, unpadded), "share" of all kept
-    sequences, "token_share"}. UserError for a weight that is negative or not finite, or when no
-    sequence is left to train on.
+    Raises:
+        UserError: a weight is negative or not finite, sources were rendered with different
+            tokenizers, or one has nothing to train on.
     """
     _check(spools)
-    sources = {name: Source(*weighted, longest, seed) for name, weighted in spools.items()}
-    for name, count in _takes(sources).items():
-        sources[name].keep(count)
-    held_out = np.concatenate([source.lowest(valid_fraction) for source in sources.values()])
-    for source in sources.values():
-        source.valid = np.isin(source.points, held_out)
-    if all(source.valid.all() for source in sources.values()):
-        raise UserError(
-            f"mixture: no sequence is left to train on beside {len(held_out)} for validation;"
-            " add conversations, or set valid_fraction: 0"
-        )
+    sources = {n: source(*given, longest, seed, too_long) for n, given in spools.items()}
+    for name, found in sources.items():
+        if not len(found.row):
+            raise UserError(f"mixture: no sequence of {name} trains a token; set its weight to 0")
     ordered = list(sources.values())
-    chosen = {"train": _gather(ordered, False), "valid": _gather(ordered, True)}
-    return chosen, _with_shares({name: source.counts() for name, source in sources.items()})
+    if valid_fraction:
+        held = hold_out([found.prompt for found in ordered], valid_fraction)
+        for found, valid in zip(ordered, held, strict=True):
+            found.valid = valid
+    for split in SPLITS:
+        weigh(ordered, split, weigh_by)
+    return {split: _gather(ordered, split) for split in SPLITS}, sources
 
 
-class Source:
-    """The sequences of one source that train something, and the seeded hashes of their tokens.
+def source(spool: Spool, weight: float, longest: int, seed: int, too_long: str) -> Source:
+    """The conversations of a spool of which anything can be packed."""
+    pieces = cutting.cut(spool, longest, too_long)
+    row_of = spool.sequences["row"]
+    tokens = np.bincount(row_of[pieces.sequence], pieces.length, minlength=spool.rows)
+    row = np.flatnonzero(tokens)
+    told = spool.sequences[np.searchsorted(row_of, row)]
+    prompt = points(seed, "mixture", "prompt", told["prompt"])
+    content = points(seed, "mixture", "content", told["content"])
+    return Source(spool, weight, pieces, row, prompt, content, tokens[row].astype(np.int64))
 
-    `index` int64[n] into the spool, `points` uint64[n], `valid` bool[n] once the split is known.
-    """
 
-    def __init__(self, spool: Spool, weight: float, longest: int, seed: int) -> None:
-        self.spool, self.weight, self.longest = spool, weight, longest
-        count = len(spool.lengths)
-        trained = (spool.sequence(i)[1][1:longest].any() for i in range(count))
-        self.index = np.flatnonzero(np.fromiter(trained, bool, count))
-        self.usable = len(self.index)
-        content = (spool.sequence(i)[0][:longest].tobytes() for i in self.index.tolist())
-        self.points = np.fromiter((point(seed, ids) for ids in content), np.uint64, self.usable)
-        self.valid = np.zeros(self.usable, bool)
-
-    def keep(self, count: int) -> None:
-        """Keep the `count` sequences with the lowest hashes, in the source's order."""
-        kept = np.sort(np.argsort(self.points, kind="stable")[:count])
-        self.index, self.points, self.valid = self.index[kept], self.points[kept], self.valid[kept]
-
-    def lowest(self, fraction: float) -> np.ndarray:
-        """The hashes of the sequences to hold out."""
-        distinct = np.unique(self.points)
-        return distinct[: quota(len(distinct), fraction)]
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each kept sequence, after cutting."""
-        return np.minimum(self.spool.lengths[self.index], self.longest)
-
-    def counts(self) -> dict[str, Any]:
-        """What became of the source's sequences."""
-        return {
-            "weight": self.weight,
-            "in": len(self.spool.lengths),
-            "truncated": int((self.spool.lengths > self.longest).sum()),
-            "dropped": {"no_trained_tokens": len(self.spool.lengths) - self.usable},
-            "left_out": self.usable - len(self.index),
-            "train": int((~self.valid).sum()),
-            "valid": int(self.valid.sum()),
-            "tokens": int(self.lengths.sum()),
-        }
+def weigh(sources: list[Source], split: str, weigh_by: str) -> None:
+    """Leave out of a split what the weights do."""
+    there = [source for source in sources if source.of(split).any()]
+    if len({source.weight for source in sources}) == 1 or not there:
+        return
+    amounts = [source.tokens if weigh_by == "tokens" else source.tokens > 0 for source in there]
+    totals = [amount[s.of(split)].sum() for s, amount in zip(there, amounts, strict=True)]
+    each = min(total / s.weight for s, total in zip(there, totals, strict=True))
+    for source, amount in zip(there, amounts, strict=True):
+        rows = np.flatnonzero(source.of(split))
+        rows = rows[np.argsort(source.content[rows], kind="stable")]
+        sums = np.cumsum(amount[rows])
+        closest = np.abs(sums - each * source.weight).argmin()  # the first row stays in any case
+        source.taken[rows[closest + 1 :]] = False
 
 
 def _check(spools: Mapping[str, Weighted]) -> None:
@@ -128,38 +156,62 @@ def _check(spools: Mapping[str, Weighted]) -> None:
         raise UserError("mixture: its sources were rendered with different tokenizers")
 
 
-def _takes(sources: Mapping[str, Source]) -> dict[str, int]:
-    """How many sequences of each source the weights keep."""
-    for name, source in sources.items():
-        if not source.usable:
-            raise UserError(f"mixture: no sequence of {name} trains a token; set its weight to 0")
-    if len({source.weight for source in sources.values()}) == 1:
-        return {name: source.usable for name, source in sources.items()}
-    per_weight = min(source.usable / source.weight for source in sources.values())
-    return {
-        name: min(source.usable, max(1, round(per_weight * source.weight)))
-        for name, source in sources.items()
-    }
-
-
-def _gather(sources: list[Source], valid: bool) -> Chosen:
-    which = [source.valid == valid for source in sources]
+def _gather(sources: list[Source], split: str) -> Chosen:
+    which = [source.chosen(split) for source in sources]
+    pieces = [source.pieces for source in sources]
     return Chosen(
         [source.spool for source in sources],
         np.repeat(np.arange(len(sources)), [wanted.sum() for wanted in which]),
-        np.concatenate([s.index[wanted] for s, wanted in zip(sources, which, strict=True)]),
-        np.concatenate([s.lengths[wanted] for s, wanted in zip(sources, which, strict=True)]),
+        np.concatenate([p.start[wanted] for p, wanted in zip(pieces, which, strict=True)]),
+        np.concatenate([p.length[wanted] for p, wanted in zip(pieces, which, strict=True)]),
     )
 
 
-def _with_shares(counts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    sequences = sum(source["train"] + source["valid"] for source in counts.values())
-    tokens = sum(source["tokens"] for source in counts.values())
+def told(sources: Mapping[str, Source], trained: Mapping[str, np.ndarray]) -> dict[str, dict]:
+    """What the manifest says of each source; `trained` int64[sources] by split, tokens.
+
+    {"weight", "rows": {"in", "dropped" by reason, "left_out" by weight, "train", "valid"},
+    "sequences": the same of single sequences, with what was "cut", "split" and "empty_pieces" of
+    those that were split, "tokens" and "trained_tokens" of both splits without padding, "asked"
+    and "got": its share of the training split}.
+    """
+    weights = sum(source.weight for source in sources.values())
+    found = {
+        name: _counts(source, {split: int(trained[split][number]) for split in SPLITS})
+        for number, (name, source) in enumerate(sources.items())
+    }
+    rows = sum(counts["rows"]["train"] for counts in found.values())
+    tokens = sum(counts["tokens"]["train"] for counts in found.values())
+    for name, counts in found.items():
+        own = counts["rows"]["train"] / rows, counts["tokens"]["train"] / tokens
+        counts["asked"] = round(sources[name].weight / weights, 6)
+        counts["got"] = {"rows": round(own[0], 6), "tokens": round(own[1], 6)}
+    return found
+
+
+def _counts(source: Source, trained: Mapping[str, int]) -> dict:
+    pieces, told = source.pieces, source.spool.sequences
+    rows = {split: source.of(split) & source.taken for split in SPLITS}
+    usable = told["row"][np.unique(pieces.sequence)]
+    of_row = np.bincount(usable, minlength=source.spool.rows)[source.row]
+    kept = {split: int(of_row[wanted].sum()) for split, wanted in rows.items()}
     return {
-        name: {
-            **source,
-            "share": round((source["train"] + source["valid"]) / sequences, 6),
-            "token_share": round(source["tokens"] / tokens, 6),
-        }
-        for name, source in counts.items()
+        "weight": source.weight,
+        "rows": {
+            "in": source.spool.rows,
+            "dropped": pieces.rows,
+            "left_out": int((~source.taken).sum()),
+            **{split: int(wanted.sum()) for split, wanted in rows.items()},
+        },
+        "sequences": {
+            "in": len(told),
+            "dropped": pieces.sequences,
+            "left_out": int(of_row[~source.taken].sum()),
+            **kept,
+            "cut": pieces.cut,
+            "split": pieces.split,
+            "empty_pieces": pieces.empty,
+        },
+        "tokens": {split: int(source.tokens[wanted].sum()) for split, wanted in rows.items()},
+        "trained_tokens": dict(trained),
     }

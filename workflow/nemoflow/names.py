@@ -81,8 +81,13 @@ class Names:
         """The tokenizer of a mixture."""
         return self.config.data("mixtures", wildcards.mixture).tokenizer
 
+    def tokenizer_of_packed(self, wildcards: Any) -> str | list:
+        """The tokenizer that an imported mixture is checked against."""
+        model = self.config.data("mixtures", wildcards.mixture)
+        return model.tokenizer if model.import_ is not None else []
+
     def mixture_sources(self, wildcards: Any) -> list[str]:
-        """The sources with weight in a mixture."""
+        """The sources with weight in a mixture; an imported one has none."""
         sources = self.config.data("mixtures", wildcards.mixture).sources
         return [name for name, source in sources.items() if source.weight]
 

@@ -1,187 +1,162 @@
-"""Rows for reinforcement learning and evaluation items: checked, split, otherwise as they came.
+"""Rows for reinforcement learning and evaluation items: whole, checked, split, counted.
 
-Every field of a row is kept with its type: answers stay the strings, lists or objects they were.
-The files are what NeMo-RL's NemoGymDataset reads: one object a line, train.jsonl and
-validation.jsonl; a split without rows has no file.
+Every field of a row is kept with its type; only rows that stand for a row of another set are
+filled, and agent_ref where the prompts file names one for rows without. The files are what
+NeMo-RL's NemoGymDataset reads: one object a line, train.jsonl and validation.jsonl; a split without
+rows has no file. However many rows there are, they are never in memory together.
 """
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nemoflow import corpus
+from nemoflow import corpus, import_prompts
+from nemoflow.environments import Environments
 from nemoflow.errors import UserError
-from nemoflow.files import canonical, write_whole
+from nemoflow.evaluation_items import ApartFrom
+from nemoflow.kept_rows import SPLITS, KeptRows
+from nemoflow.listed import Listed
+from nemoflow.placeholders import External, Given, filled, gathered
+from nemoflow.prompt_holdout import hold_out
+from nemoflow.prompt_rows import Row, Unusable, check, difficulty_of, environment, prompt
+from nemoflow.rows import RowCount
+from nemoflow.source_file import SourceFile
 from nemoflow.splits import point
-
-Row = dict[str, Any]
-NAMED = 5  # faulty rows named in an error
 
 
 def make(told: Mapping[str, Any], out_dir: Path, cache: Path) -> dict[str, Any]:
-    """Resolve the rows of a spec's sources; what its manifest tells of them."""
-    given = told.get("validation")
-    training = [corpus.pin(source) for source in told["sources"]]
-    validation = [corpus.pin(source) for source in given or []]
-    facts = resolve(
-        corpus.rows(training, cache),
-        corpus.rows(validation, cache) if given is not None else None,
-        *(told["holdout"], told["seed"], {"kind": told["kind"]}),
-        out_dir,
-    )
-    return corpus.facts([*training, *validation], cache) | facts
+    """Write {out_dir}/train.jsonl and validation.jsonl of a spec's sources.
 
+    Returns what the manifest tells: "rows" {in, kept, dropped}; "environments", the same of each,
+    with its rows in both splits; "train" and "validation", rows; "in_both", prompts in both splits
+    (of given validation rows only); "difficulty", the range of training rows; of "external" sets
+    the rows that were asked for; of the tasks of "apart_from" their texts, and the rows dropped for
+    them; "source_files" and "pinned".
 
-def resolve(
-    train_rows: Iterable[Row],
-    validation_rows: Iterable[Row] | None,
-    holdout: int,
-    seed: int,
-    settings: Mapping[str, Any],
-    out_dir: str | Path,
-) -> dict[str, Any]:
-    """Write {out_dir}/train.jsonl and validation.jsonl.
-
-    `settings["kind"]`: "rl" rows must have responses_create_params.input (a list of messages)
-    and agent_ref (type, name); "pairs" what NeMo-RL's PreferenceDataset reads: context (messages)
-    and two completions of different rank; "items" may be any objects.
-
-    Without `validation_rows`, `holdout` rows are moved to validation: of each agent_ref.name its
-    share, at least one where it has two prompts, those whose prompt has the lowest seeded hash.
-    Rows with one prompt stay together, so that no prompt is in both splits; the number is met as
-    closely as that allows.
-
-    Returns {"train": rows, "validation": rows, "agents": {split: {name: rows}}, "in_both":
-    prompts in both splits (of given validation rows only)}. UserError naming rows from 1: for a
-    missing or ill-typed key, for an unresolved placeholder; and for a holdout that leaves
-    nothing to train on, or no rows at all.
+    Raises:
+        UserError: more rows cannot be used than max_dropped allows, none is left, or the holdout
+            cannot be met; the first row of each reason is named.
     """
-    train = _checked(train_rows, settings["kind"], "training")
-    given = validation_rows is not None
-    validation = _checked(validation_rows, settings["kind"], "validation") if given else []
-    if not train and not validation:
-        raise UserError("prompts: the sources have no rows")
-    if holdout and not given:
-        train, validation = _hold_out(train, holdout, seed)
-    splits = {"train": train, "validation": validation}
-    for name, rows in splits.items():
-        _write(Path(out_dir) / f"{name}.jsonl", rows)
-    return {
-        **{name: len(rows) for name, rows in splits.items()},
-        "agents": {name: _agents(rows) for name, rows in splits.items()},
-        "in_both": len({_prompt(row) for row in train} & {_prompt(row) for row in validation}),
-    }
+    if told.get("import"):
+        return import_prompts.take(told, out_dir)
+    inputs = Inputs(told, cache)
+    counts = Environments()
+    with KeptRows(out_dir) as kept:
+        keep_usable(inputs, told, cache, counts, kept)
+        counts.rows.check(told.get("max_dropped") or 0.0)
+        refuse_empty(told, kept, counts)
+        if told["holdout"] and told.get("validation") is None:
+            kept.hold_out(hold_out(kept.prompts(), told["holdout"], told["seed"]))
+        kept.write()
+        return kept.facts(counts, told.get("difficulty")) | inputs.told()
 
 
-def _write(path: Path, rows: list[Row]) -> None:
-    path.unlink(missing_ok=True)
-    if rows:
+class Inputs:
+    """All that the rows of a spec follow from, pinned and listed."""
+
+    def __init__(self, told: Mapping[str, Any], cache: Path):
+        self.splits = {
+            split: [Listed.of(source, cache) for source in sources]
+            for split, sources in zip(
+                SPLITS, (told["sources"], told.get("validation") or []), strict=True
+            )
+        }
+        sets = told.get("external") or {}
+        self.external = {name: External(entry, cache) for name, entry in sets.items()}
+        self.apart_from = ApartFrom(told.get("apart_from") or {}, cache)
+
+    def told(self) -> dict[str, Any]:
+        """What a manifest says of them."""
+        sources = [listed for split in SPLITS for listed in self.splits[split]]
+        tasks = self.apart_from.tasks
+        items = [listed for task in tasks.values() for listed in task.listed]
+        every = [*sources, *(external.listed for external in self.external.values()), *items]
+        found = {
+            "source_files": [vars(file) for listed in every for file in listed.files],
+            "pinned": [corpus.pinned(listed.source) for listed in sources],
+            "external": {name: external.told() for name, external in self.external.items()},
+            "apart_from": {name: task.told() for name, task in tasks.items()},
+        }
+        return {key: value for key, value in found.items() if value}
+
+
+def read(inputs: Inputs, cache: Path, counts: Environments) -> Iterator[Given]:
+    """The rows of all sources in their order; what is no row is counted there."""
+    for split in SPLITS:
+        for source, files in inputs.splits[split]:
+            for file in files:
+                yield from read_file(split, source, file, cache, counts)
+
+
+def read_file(
+    split: str, source: corpus.Source, file: SourceFile, cache: Path, counts: Environments
+) -> Iterator[Given]:
+    """The rows of one file."""
+    unread = RowCount()
+    for _, row in corpus.read_rows(file, source, cache, unread):
+        place = f"{file.path}, row {unread.rows_in}"
+        try:
+            yield Given(split, place, row, line_of(row))
+        except Unusable as fault:
+            counts.drop(environment(row), fault.reason, f"{place}: {fault}")
+    counts.add_unread(unread)
+
+
+def line_of(row: Row) -> str:
+    """A row as a line of JSON; Unusable where JSON has no such value, as Parquet has."""
+    try:
         # ASCII: a raw U+2028 would end the line for readers that use str.splitlines.
-        write_whole(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+        return json.dumps(row, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Unusable("not_json", f"it cannot be written as JSON: {error}") from error
 
 
-def _checked(rows: Iterable[Row], kind: str, split: str) -> list[Row]:
-    kept, faults = [], []
-    for number, row in enumerate(rows, start=1):
-        kept.append(row)
-        if fault := _fault(row, kind):
-            faults.append(f"row {number}: {fault}")
-    if faults:
-        raise UserError(
-            f"prompts: {len(faults)} of {len(kept)} {split} rows cannot be used:"
-            f" {'; '.join(faults[:NAMED])}{'; ...' if len(faults) > NAMED else ''}"
-        )
-    return kept
+def keep_usable(
+    inputs: Inputs, told: Mapping[str, Any], cache: Path, counts: Environments, kept: KeptRows
+) -> None:
+    """Keep the rows that can be used and are asked for; count the others."""
+    for given in gathered(read(inputs, cache, counts), inputs.external, kept.folder):
+        row = with_agent(given.row, told)
+        try:
+            row, line, hashed = usable(row, given, inputs, told)
+            name = told.get("difficulty") if given.split == "train" else None
+            difficulty = difficulty_of(row, name)
+        except Unusable as fault:
+            counts.drop(environment(row), fault.reason, f"{given.place}: {fault}")
+            continue
+        counts.keep()
+        kept.append(line)
+        kept.add(given.split, hashed, environment(row), difficulty)
 
 
-def _fault(row: Row, kind: str) -> str | None:
-    """What is wrong with a row, or None."""
-    if "_hf_placeholder" in row:
-        return (
-            f"it stands for a row of an external set ({row.get('dataset', 'unnamed')}), which"
-            " cannot be fetched in this release; resolve it first, or leave such rows out"
-        )
-    if kind == "pairs":
-        return _pair_fault(row)
-    if kind != "rl":
-        return None
-    parameters, agent = row.get("responses_create_params"), row.get("agent_ref")
-    if not isinstance(parameters, dict) or not isinstance(parameters.get("input"), list):
-        return "responses_create_params.input must be a list of messages"
-    if not parameters["input"]:
-        return "responses_create_params.input is empty"
-    if not isinstance(agent, dict):
-        return "agent_ref must be an object with type and name"
-    for key in ("type", "name"):
-        if not isinstance(agent.get(key), str) or not agent[key]:
-            return f"agent_ref.{key} must be a name"
-    return None
+def usable(row: Row, given: Given, inputs: Inputs, told: Mapping[str, Any]) -> tuple[Row, str, int]:
+    """(row, its line of JSON, hash of its prompt) of a row, filled; or Unusable."""
+    try:
+        row = filled(row, inputs.external)
+        check(row, told["kind"])
+        if given.split == "train" and (task := inputs.apart_from.find(row)):
+            raise Unusable("evaluation_item", f"it holds an item of {task}")
+        line = given.line if row is given.row else line_of(row)
+        return row, line, point(0, prompt(row))
+    except RecursionError as error:
+        raise Unusable("not_json", "it is nested too deeply") from error
 
 
-def _pair_fault(row: Row) -> str | None:
-    """What is wrong with a pair of answers, or None."""
-    if not isinstance(row.get("context"), list):
-        return "context must be a list of messages"
-    answers = row.get("completions")
-    if not (isinstance(answers, list) and len(answers) == 2 and all(map(_is_answer, answers))):
-        return "completions must be two objects with rank (a number) and completion (messages)"
-    if answers[0]["rank"] == answers[1]["rank"]:
-        return "both completions have the same rank; leave such pairs out"
-    return None
+def with_agent(row: Row, told: Mapping[str, Any]) -> Row:
+    """A row with the agent that the prompts file names for rows without."""
+    if told["kind"] != "rl" or not told.get("agent") or row.get("agent_ref") is not None:
+        return row
+    return row | {"agent_ref": dict(told["agent"])}
 
 
-def _is_answer(value: Any) -> bool:
-    known = isinstance(value, dict) and isinstance(value.get("completion"), list)
-    return known and isinstance(value.get("rank"), int | float)
-
-
-def _hold_out(rows: list[Row], holdout: int, seed: int) -> tuple[list[Row], list[Row]]:
-    if holdout >= len(rows):
-        raise UserError(
-            f"prompts: holdout {holdout} leaves none of {len(rows)} rows to train on; lower it"
-        )
-    strata: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for index, row in enumerate(rows):
-        strata[_agent(row)][_prompt(row)].append(index)
-    sizes = {name: sum(map(len, groups.values())) for name, groups in strata.items()}
-    held: set[int] = set()
-    for name, wanted in _shares(sizes, holdout).items():
-        groups = sorted(strata[name].items(), key=lambda item: point(seed, item[0]))
-        taken = 0
-        for _, indices in groups[:-1]:  # one prompt stays to train on
-            if taken >= wanted:
-                break
-            held.update(indices)
-            taken += len(indices)
-    if not held:
-        raise UserError("prompts: no agent has two different prompts, so none can be held out")
-    train = [row for index, row in enumerate(rows) if index not in held]
-    return train, [rows[index] for index in sorted(held)]
-
-
-def _shares(sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """`total` divided in proportion to `sizes` by largest remainders, then at least one each."""
-    exact = {name: total * size / sum(sizes.values()) for name, size in sizes.items()}
-    shares = {name: int(share) for name, share in exact.items()}
-    by_remainder = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
-    for name in by_remainder[: total - sum(shares.values())]:
-        shares[name] += 1
-    return {name: max(1, share) for name, share in shares.items()}
-
-
-def _agents(rows: list[Row]) -> dict[str, int]:
-    return dict(sorted(Counter(_agent(row) for row in rows).items()))
-
-
-def _agent(row: Row) -> str:
-    agent = row.get("agent_ref")
-    return str(agent.get("name", "")) if isinstance(agent, dict) else ""
-
-
-def _prompt(row: Row) -> str:
-    """What the model is asked: the input where there is one, else the whole row."""
-    parameters = row.get("responses_create_params")
-    asked = parameters.get("input") if isinstance(parameters, dict) else row.get("context")
-    return canonical(row if asked is None else asked)
+def refuse_empty(told: Mapping[str, Any], kept: KeptRows, counts: Environments) -> None:
+    """UserError where no row is left of a split that has sources."""
+    for split, key in zip(SPLITS, ("sources", "validation"), strict=True):
+        if told.get(key) and not kept.count(split):
+            rows = counts.rows
+            listed = ", ".join(f"{n} {reason}" for reason, n in sorted(rows.dropped.items()))
+            raise UserError(
+                f"prompts: {key} has no rows that can be used; of {rows.rows_in} rows of all"
+                f" sources are dropped: {listed or 'none'}"
+            )

@@ -8,12 +8,20 @@ from typing import Any
 from nemoflow.errors import UserError
 
 # Dropped because the configuration asks for it; every other reason is a fault of the data.
-FILTERS = frozenset({"empty_text", "too_short", "special_token", "used_in"})
+FILTERS = frozenset(
+    {"empty_text", "too_short", "special_token", "used_in", "evaluation_item"}
+)
+FILTER = "filter:"  # and the field
 
 
 def faults_of(dropped: Mapping[str, int]) -> dict[str, int]:
     """The dropped rows, by reason, that are faults of the data."""
-    return {reason: rows for reason, rows in dropped.items() if reason not in FILTERS}
+    return {reason: rows for reason, rows in dropped.items() if not is_filter(reason)}
+
+
+def is_filter(reason: str) -> bool:
+    """Whether rows are dropped for a reason because the configuration asks for it."""
+    return reason in FILTERS or reason.startswith(FILTER)
 
 
 @dataclass

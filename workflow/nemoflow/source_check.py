@@ -39,9 +39,19 @@ def sources(config: Config, name: str) -> Iterator[tuple[str, Source]]:
             yield f"config/mixtures/{run.sft.mixture}.yaml: sources.{key}", part.source
     for step, entry in run.rl.steps.items():
         if f"rl.{step}" in stages:
-            rows = config.data("prompts", entry.prompts)
-            for number, source in enumerate([*rows.sources, *(rows.validation or [])]):
-                yield f"config/prompts/{entry.prompts}.yaml: source {number}", source
+            yield from prompt_sources(config, entry.prompts)
+
+
+def prompt_sources(config: Config, name: str) -> Iterator[tuple[str, Source]]:
+    """The same of a set of prompts: its rows, the sets they stand for, items to keep apart from."""
+    rows = config.data("prompts", name)
+    for number, source in enumerate([*rows.sources, *(rows.validation or [])]):
+        yield f"config/prompts/{name}.yaml: source {number}", source
+    for key, external in rows.external.items():
+        yield f"config/prompts/{name}.yaml: external.{key}", external.source
+    for task in rows.apart_from:
+        if items := config.data("tasks", task).items:
+            yield f"config/tasks/{task}.yaml: items", items.source
 
 
 def _is_here(pattern: str) -> bool:

@@ -1,7 +1,7 @@
 """What each stage depends on: from the config and a rule's wildcards to the spec of the job."""
 
 from nemoflow import graph, images
-from nemoflow.config import Config, derived
+from nemoflow.config import Config, derived, items
 from nemoflow.config.base import plain
 from nemoflow.config.data import Corpus
 from nemoflow.config.load import Runs
@@ -142,15 +142,22 @@ def render(config: Config, mixture: str, source: str) -> tuple[dict, dict]:
     """Shared: conversations and template; no weights, seed or pack size."""
     model = config.data("mixtures", mixture)
     entry = model.sources[source]
-    identity = {**plain(entry, "weight"), "template": config.template(model.template)}
+    identity = {
+        **plain(entry, "weight"),
+        "reasoning": plain(entry.reasoning or model.reasoning),
+        "template": config.template(model.template),
+    }
     return identity, {"max_dropped": model.max_dropped}
 
 
 def pack(config: Config, mixture: str) -> tuple[dict, dict]:
-    """Shared: weights, pack size, padding, split, seed."""
+    """Shared: weights, pack size, padding, split, seed; of imported rows the path as written."""
     model = config.data("mixtures", mixture)
+    if model.import_ is not None:
+        sizes = {"pack_size": model.pack_size, "pad_multiple": model.pad_multiple}
+        return {"import": model.import_, **sizes}, {}
     weights = {name: source.weight for name, source in model.sources.items()}
-    without = ("about", "tokenizer", "template", "sources", "gaps", "max_dropped")
+    without = ("about", "tokenizer", "template", "sources", "gaps", "max_dropped", "reasoning")
     return {**plain(model, *without), "weights": weights}, {}
 
 
@@ -163,9 +170,11 @@ def sft(config: Config, run: str) -> tuple[dict, dict]:
 
 
 def resolve(config: Config, prompts: str) -> tuple[dict, dict]:
-    """Shared: the rows and how they are split."""
+    """Shared: the rows and how they are split; of the tasks to keep apart from, their items."""
     model = config.data("prompts", prompts)
-    return plain(model, "about", "gaps", "expected"), {}
+    identity = plain(model, "about", "gaps", "expected", "max_dropped", "apart_from")
+    apart_from = {task: items.of_task(config, task) for task in model.apart_from}
+    return {**identity, "apart_from": apart_from}, {"max_dropped": model.max_dropped}
 
 
 def rl(config: Config, run: str, step: str) -> tuple[dict, dict]:
@@ -190,7 +199,7 @@ def export(config: Config, run: str, stage: str) -> tuple[dict, dict]:
 def eval_task(config: Config, run: str, stage: str, task: str) -> tuple[dict, dict]:
     """The task and how the model is called."""
     section = config.run(run).eval
-    model = plain(config.data("tasks", task), "about", "prompts")
+    model = plain(config.data("tasks", task), "about", "prompts", "items")
     return {"task": model, "backend": section.backend, "batch_size": section.batch_size}, {}
 
 

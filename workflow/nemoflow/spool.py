@@ -1,18 +1,35 @@
 """Rendered conversations on their way to the packer: token ids and masks, end to end.
 
-tokens.bin   int32, ids of all sequences
-masks.bin    uint8, 1 where the token itself is one that the model learns to produce
-lengths.npy  int32[sequences], tokens of each
-spool.json   {"sequences", "tokens", "eos_id"}, written last: without it there is no spool
+tokens.bin     int32, ids of all sequences
+masks.bin      uint8, 1 where the token itself is one that the model learns to produce
+sequences.bin  a SEQUENCE record for each
+spool.json     {"sequences", "rows", "tokens", "eos_id"}, written last: without it there is no spool
+
+What is chosen and packed follows from sequences.bin alone: 40 bytes for a sequence of any length.
 """
 
 import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from nemoflow.errors import UserError
 from nemoflow.files import read_json, write_json
+from nemoflow.splits import point
+
+SEQUENCE = np.dtype(
+    [
+        ("start", "<i8"),  # of its ids in tokens.bin, and of its mask in masks.bin
+        ("length", "<i4"),  # tokens
+        ("first", "<i4"),  # the first token, but for the very first one, that is trained; or length
+        ("trained", "<i4"),  # how many tokens are, the very first one not counted
+        ("row", "<i4"),  # the conversation that it is of, from 0; those of one row are neighbours
+        ("prompt", "<u8"),  # of its row: a hash of what comes before the first trained token
+        ("content", "<u8"),  # of its row: a hash of all ids and masks
+    ]
+)
 
 
 class SpoolWriter:
@@ -21,32 +38,49 @@ class SpoolWriter:
     def __init__(self, folder: str | Path, eos_id: int) -> None:
         self.folder = Path(folder)
         self._eos_id = eos_id
-        self._lengths: list[int] = []
+        self._sequences = self._rows = self._tokens = 0
 
     def __enter__(self) -> "SpoolWriter":
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        self._tokens = open(self.folder / "tokens.bin", "wb")
-        self._masks = open(self.folder / "masks.bin", "wb")
+        self._exit = ExitStack()
+        self._files = [
+            self._exit.enter_context((self.folder / name).open("wb"))
+            for name in ("tokens.bin", "masks.bin", "sequences.bin")
+        ]
         return self
 
-    def add(self, ids: np.ndarray, mask: np.ndarray) -> None:
-        """Append a sequence: int32[n] ids, uint8[n] mask, n > 0."""
-        self._tokens.write(np.ascontiguousarray(ids, "<i4").data)
-        self._masks.write(np.ascontiguousarray(mask, np.uint8).data)
-        self._lengths.append(len(ids))
+    def add(self, row: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Append a conversation: of each of its sequences int32[n] ids and uint8[n] mask, n > 0."""
+        given = [
+            (np.ascontiguousarray(ids, "<i4"), np.ascontiguousarray(mask, np.uint8))
+            for ids, mask in row
+        ]
+        told = np.zeros(len(given), SEQUENCE)
+        start = self._tokens
+        for entry, (ids, mask) in zip(told, given, strict=True):
+            trained = np.flatnonzero(mask[1:])
+            entry["start"], entry["length"], entry["trained"] = start, len(ids), len(trained)
+            entry["first"] = trained[0] + 1 if len(trained) else len(ids)
+            start += len(ids)
+            self._files[0].write(ids.data)
+            self._files[1].write(mask.data)
+        told["row"] = self._rows
+        told["prompt"] = point(0, given[0][0][: told["first"][0]].tobytes())
+        told["content"] = point(0, *(part.tobytes() for pair in given for part in pair))
+        self._files[2].write(told.tobytes())
+        self._sequences, self._rows = self._sequences + len(given), self._rows + 1
+        self._tokens = start
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        for file in (self._tokens, self._masks):
-            file.close()
+        self._exit.close()
         if kind is None:
-            np.save(self.folder / "lengths.npy", np.array(self._lengths, "<i4"))
-            written = {"sequences": len(self._lengths), "tokens": sum(self._lengths)}
+            written = {"sequences": self._sequences, "rows": self._rows, "tokens": self._tokens}
             write_json(self.folder / "spool.json", written | {"eos_id": self._eos_id})
 
 
 class Spool:
-    """Reads a spool: `tokens` int32 and `masks` uint8 memory maps, `lengths`, `starts`, `eos_id`.
+    """Reads a spool: `sequences` SEQUENCE[n] in memory; ids and masks are memory maps.
 
     UserError when the folder holds no whole spool.
     """
@@ -56,13 +90,14 @@ class Spool:
         if not (folder / "spool.json").is_file():
             raise UserError(f"{folder} holds no rendered conversations; render the source again")
         written = read_json(folder / "spool.json")
-        self.eos_id: int = written["eos_id"]
-        self.lengths = np.load(folder / "lengths.npy").astype(np.int64)
-        self.starts = np.cumsum(self.lengths) - self.lengths
-        sizes = [(folder / name).stat().st_size for name in ("tokens.bin", "masks.bin")]
-        total = int(self.lengths.sum())
-        if total != written["tokens"] or sizes != [4 * total, total]:
+        total, count = written["tokens"], written["sequences"]
+        sizes = {"tokens.bin": 4 * total, "masks.bin": total}
+        sizes["sequences.bin"] = SEQUENCE.itemsize * count
+        if any((folder / name).stat().st_size != size for name, size in sizes.items()):
             raise UserError(f"{folder} is damaged: its sizes disagree; render the source again")
+        self.eos_id: int = written["eos_id"]
+        self.rows: int = written["rows"]
+        self.sequences = np.fromfile(folder / "sequences.bin", SEQUENCE)
         if total:
             self.tokens = np.memmap(folder / "tokens.bin", "<i4", "r")
             self.masks = np.memmap(folder / "masks.bin", np.uint8, "r")
@@ -71,5 +106,6 @@ class Spool:
 
     def sequence(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """(ids, mask) of one sequence, views of the memory maps."""
-        span = slice(self.starts[index], self.starts[index] + self.lengths[index])
+        start = self.sequences["start"][index]
+        span = slice(start, start + self.sequences["length"][index])
         return self.tokens[span], self.masks[span]

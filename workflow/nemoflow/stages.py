@@ -130,32 +130,33 @@ def pretrain(
         build.finish(**train(build, "pretrain", title, log, inputs, machine))
 
 
-def render(spec: str, sources: str, tokenizer: str, output: str) -> None:
+def render(spec: str, sources: str, tokenizer: str, workers: int, output: str) -> None:
     """Turn conversations into tokens and a mask of what to learn."""
-    from nemoflow import chat
+    from nemoflow import rendering
 
     with Build("render", spec, [tokenizer], [output]) as build:
         build.need(tokenizer)
         folder = build.fresh_payload()
-        asked = {"used_in": None, **build.identity, **build.options}
-        facts = chat.make(asked, bytes_of(tokenizer), folder, Path(sources))
+        asked = build.identity | build.options
+        facts = rendering.make(asked, bytes_of(tokenizer), folder, Path(sources), workers)
         build.replace_payload(folder)
         build.finish(**facts)
 
 
-def pack(spec: str, rendered: list[str], output: str) -> None:
-    """Pack rendered conversations into rows of equal length."""
+def pack(spec: str, rendered: list[str], tokenizer: str | None, output: str) -> None:
+    """Pack rendered conversations into rows of equal length, or import rows that exist."""
     from nemoflow import packing
 
-    with Build("pack", spec, rendered, [output]) as build:
+    with Build("pack", spec, [*rendered, *filter(None, [tokenizer])], [output]) as build:
         build.need(*rendered)
-        cut = build.identity
-        weighted = {
-            Path(path).stem: (bytes_of(path), cut["weights"][Path(path).stem]) for path in rendered
-        }
         folder = build.fresh_payload()
-        asked = (cut[key] for key in ("pack_size", "pad_multiple", "seed", "valid_fraction"))
-        facts = packing.write_packed(weighted, *asked, folder)
+        if "import" in build.identity:
+            from nemoflow import import_packed
+
+            facts = import_packed.take(build.identity, manifest.read(tokenizer), folder)
+        else:
+            spools = {Path(path).stem: bytes_of(path) for path in rendered}
+            facts = packing.write_packed(spools, build.identity, folder)
         build.replace_payload(folder)
         build.finish(**facts)
 
@@ -180,12 +181,12 @@ def sft(
 
 
 def resolve(spec: str, sources: str, output: str) -> None:
-    """Check the rows of a set of prompts, and split off validation."""
+    """Make the rows of a set of prompts whole, check them, and split off validation."""
     from nemoflow import prompts as rl_rows
 
     with Build("resolve", spec, [], [output]) as build:
         folder = build.fresh_payload()
-        facts = rl_rows.make(build.identity, folder, Path(sources))
+        facts = rl_rows.make(build.identity | build.options, folder, Path(sources))
         build.replace_payload(folder)
         build.finish(**facts)
 

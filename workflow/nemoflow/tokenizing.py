@@ -16,7 +16,7 @@ from nemoflow import corpus, encoding, gate, indexed
 from nemoflow.blocks import BLOCK, Unit, file_of, units
 from nemoflow.collecting import Collected, Growing, collect, hear
 from nemoflow.documents import Documents
-from nemoflow.encoding import Gigatoken, Lists
+from nemoflow.encoding import Encoder, Gigatoken
 from nemoflow.holdout import SPLITS, Holdout
 from nemoflow.progress import Bytes, say
 from nemoflow.text_rows import Rows
@@ -144,7 +144,7 @@ def run(
     job: Job,
     shards: Pieces,
     workers: int,
-    encoder: Gigatoken | Lists,
+    encoder: Encoder,
     finished: Done,
     verdict: Callable[[], None],
 ) -> None:

@@ -63,6 +63,13 @@ class Folder:
             raise UserError(f"{self.file}: {error}; {AGAIN}") from None
 
     @cached_property
+    def huggingface(self) -> Any:
+        """The tokenizer of tokenizer.json, without the truncation and padding it may ask for."""
+        from nemoflow.tokenizer import unlimited  # loads the library, which gigatoken spares
+
+        return unlimited(self.json.decode())
+
+    @cached_property
     def digest(self) -> str:
         """A digest of all that ids follow from."""
         told = [sha256_of(self.file), self.eos, self._text("bos_token")]

@@ -13,6 +13,7 @@ def main() -> None:
         "--sources", required=True, help="folder of downloaded or generated source files"
     )
     parser.add_argument("--tokenizer", required=True, help="manifest of the tokenizer")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the work")
     parser.add_argument("--output", required=True, help="manifest to write; the bytes go beside it")
     stages.render(**vars(parser.parse_args()))
 

@@ -1,10 +1,9 @@
 """What must fit together across files, before any job."""
 
-from math import lcm
 from typing import TYPE_CHECKING, Any
 
-from nemoflow import graph
-from nemoflow.config import derived
+from nemoflow import graph, padding
+from nemoflow.config import derived, items, templates
 from nemoflow.config.base import plain
 from nemoflow.config.messages import nearest
 from nemoflow.config.run import Run
@@ -22,7 +21,8 @@ def check_data(config: "Config", kind: str, name: str, model: Any) -> None:
             refer(config, "corpora", corpus, kind, name, "weights", corpus)
     elif kind == "mixtures":
         refer(config, "tokenizers", model.tokenizer, kind, name, "tokenizer")
-        config.template(model.template)
+        if model.import_ is None:
+            templates.check(config, name, model)
     elif kind == "tasks" and model.prompts:
         refer(config, "prompts", model.prompts, kind, name, "prompts")
     elif kind == "tokenizers" and model.train:
@@ -71,10 +71,10 @@ def check_run(runs: "Runs", name: str) -> None:
     check_local(run, stages, fail)
     for step, entry in run.rl.steps.items():
         if f"rl.{step}" in stages:
-            refer(config, "prompts", entry.prompts, "runs", name, "rl", "steps", step, "prompts")
-            check_parallel(
-                run, entry.parallel, entry.max_sequence, fail, "rl", "steps", step, "parallel"
-            )
+            at = ("rl", "steps", step)
+            refer(config, "prompts", entry.prompts, "runs", name, *at, "prompts")
+            items.check(config, entry.prompts)
+            check_parallel(run, entry.parallel, entry.max_sequence, fail, *at, "parallel")
     for task in run.eval.tasks:
         refer(config, "tasks", task, "runs", name, "eval", "tasks")
     check_shared(runs, name)
@@ -139,13 +139,12 @@ def check_sft(config: "Config", name: str, run: Run, fail: Any) -> None:
     mixture = refer(config, "mixtures", run.sft.mixture, "runs", name, "sft", "mixture")
     cut, sequence = run.sft.parallel, run.sft.batch.sequence
     check_parallel(run, cut, sequence, fail, "sft", "parallel")
-    pieces = cut.context * (cut.tensor if cut.sequence else 1)
-    multiple = lcm(2 * cut.context, pieces) if cut.context > 1 else 1
+    multiple = padding.multiple(cut.context, cut.tensor, cut.sequence)
     if mixture.pad_multiple % multiple:
         fail(
             f"mixture {run.sft.mixture} pads each conversation to a multiple of"
-            f" {mixture.pad_multiple} tokens (pad_multiple); these sizes need {multiple}",
-            "sft", "parallel", "context",
+            f" {mixture.pad_multiple} tokens; these sizes need pad_multiple: {multiple} there",
+            "sft", "parallel", "context" if cut.context > 1 else "sequence",
         )  # fmt: skip
     if mixture.tokenizer != run.pretrain.tokenizer:
         fail(

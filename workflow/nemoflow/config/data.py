@@ -5,16 +5,12 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from nemoflow.config.base import Count, Name, Positive, Rate, Share, Strict
+from nemoflow.config.gap import Gap
+from nemoflow.config.mixture import Mixture
+from nemoflow.config.prompts import Prompts
 from nemoflow.config.source import REPOSITORY, Source
 
 DTYPE_LIMITS = {"uint16": 2**16, "int32": 2**31}
-
-
-class Gap(Strict):
-    """A category that the recipe names and that cannot be had."""
-
-    weight: Rate = Field(description="its weight or share in the published mix")
-    why: str
 
 
 class Train(Strict):
@@ -137,69 +133,11 @@ class Blend(Strict):
         return self
 
 
-class MixtureSource(Strict):
-    """A set of conversations."""
+class Items(Strict):
+    """Where the items of a task lie."""
 
     source: Source
-    weight: Rate
-    messages_field: str = "messages"
-    tools_field: str = "tools"
-    used_in: str | None = Field(None, description="keep rows whose used_in names this release")
-
-
-class Mixture(Strict):
-    """Conversations, rendered and packed for supervised fine-tuning."""
-
-    about: str | None = None
-    tokenizer: Name
-    template: Name = Field(description="a file of config/templates/")
-    pack_size: Positive = Field(description="tokens per packed row")
-    pad_multiple: Positive = Field(
-        1, description="(length - 1) of each sequence is padded to it: 2 × context parallelism"
-    )
-    valid_fraction: Share = 0.01
-    max_dropped: Share = Field(0.01, description="a larger share of dropped rows fails the job")
-    seed: Count = 42
-    sources: dict[Name, MixtureSource] = Field(min_length=1)
-    gaps: dict[Name, Gap] = {}
-
-    @model_validator(mode="after")
-    def some(self) -> "Mixture":
-        """At least one source has weight."""
-        if not any(source.weight for source in self.sources.values()):
-            raise ValueError("every weight is 0: the mixture would be empty")
-        return self
-
-
-class Expected(Strict):
-    """What a set of prompts is assumed to be, where hours are estimated before it is built."""
-
-    rows: Positive = Field(description="rows of the training split")
-    tokens: Positive = Field(description="mean length of a rollout, its prompt included")
-
-
-class Prompts(Strict):
-    """Rows for reinforcement learning, or items of an evaluation of our own."""
-
-    about: str | None = None
-    kind: Literal["rl", "pairs", "items"] = Field(
-        "rl", description="rl rows name their environment; pairs of answers are for dpo"
-    )
-    sources: list[Source] = Field([], description="rows of the training split")
-    validation: list[Source] | None = Field(None, description="rows of the validation split")
-    holdout: Count = Field(0, description="rows moved from training to validation, stratified")
-    expected: Expected | None = Field(None, description="for estimates only; null = no estimate")
-    seed: Count = 42
-    gaps: dict[Name, Gap] = {}
-
-    @model_validator(mode="after")
-    def some(self) -> "Prompts":
-        """There are rows, and one way to a validation split."""
-        if not self.sources and not self.validation:
-            raise ValueError("say sources, validation, or both")
-        if self.validation is not None and self.holdout:
-            raise ValueError("say validation or holdout, not both")
-        return self
+    text_field: str = Field(min_length=1, description="a dotted field: the text of an item")
 
 
 class Task(Strict):
@@ -209,6 +147,9 @@ class Task(Strict):
     harness: str | dict[str, Any] = Field(description="a task name of lm-eval, or its task mapping")
     prompts: Name | None = Field(
         None, description="our items: the validation split of these prompts"
+    )
+    items: Items | None = Field(
+        None, description="where the harness's items lie, for apart_from of prompts"
     )
     metric: str = Field(description="the metric reported, as lm-eval names it: metric,filter")
     fewshot: Count = 0
@@ -220,6 +161,8 @@ class Task(Strict):
         """A task of ours has items, one of the harness brings its own."""
         if isinstance(self.harness, str) != (self.prompts is None):
             raise ValueError("a task of ours (harness: a mapping) needs prompts, and only that one")
+        if self.prompts is not None and self.items is not None:
+            raise ValueError("items: those of a task of ours are in its prompts")
         return self
 
 

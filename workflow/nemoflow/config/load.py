@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nemoflow.config import derived, layers
+from nemoflow.config import derived, layers, templates
 from nemoflow.config.checks import check_data, check_run
 from nemoflow.config.data import KINDS
 from nemoflow.config.layers import Layered
@@ -42,6 +42,7 @@ class Config:
                 self.keep(kind, path.stem, lambda k=kind, n=path.stem: self.layered_data(k, n))
         for path in sorted((self.folder / "templates").glob("*.jinja")):
             self.raw["templates"][path.stem] = path.read_text(encoding="utf-8")
+        self.raw["templates"] |= templates.at_paths(self.raw["mixtures"])
         for path in sorted(self.folder.glob("*.yaml")):
             self.keep("runs", path.stem, lambda n=path.stem: self.layered_run(n))
         self.refuse_stray_overrides()
@@ -179,13 +180,9 @@ class Config:
             return self.run(name)
         return validated(Run, Layered(entry["value"]), f"config/{name}.yaml")
 
-    def template(self, name: str) -> str:
-        """The text of a chat template."""
-        if name not in self.raw["templates"]:
-            raise UserError(
-                f"config/templates: {nearest('template', name, self.names('templates'))}"
-            )
-        return self.raw["templates"][name]
+    def template(self, written: str) -> str:
+        """The text of a chat template: of config/templates/ by name, of a path, or itself."""
+        return templates.text_of(self.raw["templates"], written)
 
     def place(self, kind: str, name: str, *key: str) -> str:
         """`file:line` of a key, for messages."""

@@ -1,11 +1,10 @@
 """What a job trains on, in the words of Megatron-Bridge's dataset configs; without torch."""
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nemoflow import manifest
+from nemoflow import manifest, padding
 from nemoflow.blend import SPLITS
 from nemoflow.errors import UserError
 from nemoflow.files import read_json
@@ -47,37 +46,37 @@ def per_split(blend: str) -> list[tuple[list[str], list[float]]]:
 def packed(job: Mapping[str, Any]) -> Iterator[tuple[str, tuple]]:
     """Rows of packed conversations, in folders of Parquet files."""
     folder = Path(job["inputs"]["data"])
+    valid, metadata = folder / "valid", folder / "packing.json"
     specs = {
         "packed_sequence_size": job["config"]["batch"]["sequence"],
         "packed_train_data_path": str(folder / "train"),
-        "packed_val_data_path": str(folder / "valid"),
+        "packed_val_data_path": str(valid) if valid.is_dir() else None,
+        "packed_metadata_path": str(metadata) if metadata.is_file() else None,
         "pad_seq_to_mult": pad_multiple(job),
-        "pad_cu_seqlens": False,
     }
     for field, value in specs.items():
         key = "batch.sequence" if field == "packed_sequence_size" else "mixture"
         yield f"dataset.offline_packing_specs.{field}", (value, key)
+    # CUDA graphs alone need them; then dataset_kwargs.pad_to_max_length too.
+    yield "dataset.offline_packing_specs.pad_cu_seqlens", (False,)
+    yield "dataset.dataset_kwargs", ({},)
     yield "dataset.enable_offline_packing", (True,)
     yield "dataset.dataset_root", (str(folder), "mixture")
     yield "dataset.seed", (job["seed"], "seed")
-    yield "dataset.do_validation", (True,)
+    yield "dataset.do_validation", (valid.is_dir(),)
     yield "dataset.do_test", (False,)
 
 
 def pad_multiple(job: Mapping[str, Any]) -> int:
     """To which multiple of tokens each conversation was padded.
 
-    Before the rows are there: what the parallel sizes ask for, each context rank two equal pieces,
-    and with sequence parallelism equal pieces of these for the tensor ranks.
+    Before the rows are there: what the parallel sizes ask for.
     """
     made = manifest_of(job["inputs"]["data"])
     if made.exists():
         return manifest.read(made)["identity"]["pad_multiple"]
     sizes = job["config"]["parallel"]
-    if sizes["context"] == 1:
-        return 1
-    across = sizes["context"] * sizes["tensor"] if sizes["sequence"] else 1
-    return math.lcm(2 * sizes["context"], across)
+    return padding.multiple(sizes["context"], sizes["tensor"], sizes["sequence"])
 
 
 def tokenizing(job: Mapping[str, Any]) -> Iterator[tuple[str, tuple]]:
@@ -100,11 +99,14 @@ def tokenizer_of(job: Mapping[str, Any]) -> str | None:
     """The folder of the tokenizer that a job's data were made with, None for a mock run.
 
     A shard's prefix names it (`results/data/tokens/{tokenizer}/...`); packed rows come from
-    rendered conversations, whose manifests have it among their inputs.
+    rendered conversations, whose manifests have it first among their inputs, as imported rows do.
     """
     if job["task"] == "sft":
-        rendered = next(iter(manifest.read(manifest_of(job["inputs"]["data"]))["inputs"]))
-        return str(manifest.payload(next(iter(manifest.read(rendered)["inputs"]))))
+        made = manifest.read(manifest_of(job["inputs"]["data"]))
+        before = next(iter(made["inputs"]))
+        if "import" not in made["identity"]:
+            before = next(iter(manifest.read(before)["inputs"]))
+        return str(manifest.payload(before))
     if not (blend := job["inputs"].get("blend")):
         return None
     parts = Path(per_split(blend)[0][0][0]).parts

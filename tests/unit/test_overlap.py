@@ -1,0 +1,62 @@
+"""Thirteen words of an item, or all of a shorter one: what overlaps and what does not."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nemoflow.overlap import SPAN, Items, words_of
+
+WORDS = [f"word{number}" for number in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Don't STOP – the x_1, now!", ["don", "t", "stop", "the", "x", "1", "now"]),
+        ("ﬁne Ⅳ ２", ["fine", "iv", "2"]),
+        ("Straße\u00a0ΣΑΣ", ["strasse", "σασ"]),
+        ("... --", []),
+    ],
+)
+def test_words_are_letters_and_digits_without_case(text, words):
+    assert words_of(text) == words
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (WORDS[:13], True),
+        (WORDS[17:], True),
+        (["more", *WORDS[5:18], "more"], True),
+        (WORDS[:12], False),
+        ([*WORDS[:12], "other", *WORDS[13:25]], False),
+        (WORDS[12::-1], False),
+        ([*WORDS[:6], *WORDS[7:14]], False),
+    ],
+)
+def test_thirteen_words_in_a_row(words, found):
+    assert Items([" ".join(WORDS)]).overlaps(" ".join(words)) is found
+
+
+def test_a_shorter_item_is_all_of_the_text():
+    items = Items(["The capital of France is", "", "..."])
+    assert items.count == 1
+    assert items.overlaps("THE capital, of france: is?")
+    assert not items.overlaps("The capital of France is Paris")
+    assert not items.overlaps("...") and not items.overlaps("")
+
+
+TEXT = st.lists(st.sampled_from("abc"), max_size=40)
+
+
+@settings(max_examples=200)
+@given(st.lists(TEXT, max_size=4), TEXT)
+def test_it_is_the_same_as_comparing_word_by_word(items, text):
+    def spans(words):
+        return {tuple(words[i : i + SPAN]) for i in range(len(words) - SPAN + 1)}
+
+    plain = any(spans(item) & spans(text) or (len(item) < SPAN and item and item == text)
+                for item in items)  # fmt: skip
+    text, items = " ".join(text), [" ".join(item) for item in items]
+    assert Items(items).overlaps(text) == plain
+    assert Items.union([Items([item]) for item in items]).overlaps(text) == plain

@@ -1,0 +1,198 @@
+"""Sources to spools: the same bytes by any number of processes, and every row accounted for."""
+
+import gzip
+import json
+import os
+import signal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+import small_chats
+import small_encoders
+from nemoflow import rendering
+from nemoflow.errors import UserError
+from nemoflow.spool import Spool
+from nemoflow.vocabulary import Folder
+from small_chats import CHATML, NEMOTRON, Chats, assistant, user
+
+PARTS = ("tokens.bin", "masks.bin", "sequences.bin", "spool.json")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return small_encoders.chat(tmp_path_factory.mktemp("chat"))
+
+
+@pytest.fixture
+def make(tmp_path, tokenizer, monkeypatch):
+    """Renders the files of a folder, 16 rows at a time: (what is told, the spool's files)."""
+    monkeypatch.setattr(rendering, "BATCH_ROWS", 16)
+
+    def run(folder=None, workers=1, template=NEMOTRON, max_dropped=0.0, **settings):
+        local = {"local": str(folder or tmp_path / "rows")}
+        told = small_chats.SETTINGS | {"template": template, "source": local}
+        told |= {"max_dropped": max_dropped} | settings
+        out = tmp_path / "spool"
+        found = rendering.make(told, tokenizer, out, tmp_path / "cache", workers)
+        return found, [(out / name).read_bytes() for name in PARTS]
+
+    (tmp_path / "rows").mkdir()
+    return run
+
+
+def lines(rows):
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def answer(text, **fields):
+    return {"messages": [user("a"), assistant(text)], **fields}
+
+
+def test_any_number_of_processes_writes_the_same_bytes(make, tmp_path):
+    """And what is written is what is kept: sequences, tokens, masks, their counts."""
+    chats = Chats(3)
+    rows, reasons = zip(*(chats.maybe_spoiled(0.2) for _ in range(200)), strict=True)
+    for name, part in (("a", rows[:90]), ("b", ()), ("c", rows[90:])):
+        (tmp_path / f"rows/{name}.jsonl").write_bytes(lines(part))
+    modes = {"off": 0.1, "low_effort": 0.1, "budget": {"share": 0.2, "tokens": [1, 4]}}
+    settings = {"max_dropped": 0.5, "reasoning": small_chats.REASONING | modes}
+    (told, one), (told_too, three) = (make(workers=n, **settings) for n in (1, 3))
+    assert one == three and told == told_too
+    assert told["rows"]["in"] == 200
+    assert told["rows"]["kept"] == reasons.count(None)
+    dropped = told["rows"]["dropped"]
+    assert dropped == {reason: reasons.count(reason) for reason in sorted({*reasons} - {None})}
+    spool = Spool(tmp_path / "spool")
+    assert spool.rows == told["rows"]["kept"] and len(spool.sequences) == told["sequences"]
+    assert len(spool.tokens) == told["tokens"] and spool.masks.sum() == told["trained_tokens"]
+    assert told["reasoning"].keys() == {
+        *("low_effort", "reasoning_budget", "reasoning_cut", "reasoning_off")
+    }
+    assert [file["path"] for file in told["source_files"]] == ["a.jsonl", "b.jsonl", "c.jsonl"]
+
+
+def test_every_kind_of_file_gives_the_same_spool(make, tmp_path, tokenizer):
+    """Parquet fills in nulls where a message has no tool calls and a row no tools."""
+    call = {"type": "function", "function": {"name": "now", "arguments": '{"zone": null}'}}
+    rows = [
+        answer("b", id="x"),
+        {"messages": [user("a"), {"role": "assistant", "tool_calls": [call]}, user("c")]},
+        {"messages": [user("a"), {"role": "assistant", "content": "b"}], "tools": "[]"},
+        {"messages": [user("a"), assistant("b", "why")], "tools": '[{"name": "now"}]'},
+    ] * 9
+    rows = [{**row, "id": number} for number, row in enumerate(rows)]
+    kinds = {
+        "a.jsonl": lines(rows),
+        "a.json.gz": gzip.compress(lines(rows)),
+        "a.jsonl.zst": zstandard.compress(lines(rows)),
+    }
+    table = pa.Table.from_pylist(
+        [{"messages": r["messages"], "tools": r.get("tools")} for r in rows]
+    )
+    found = []
+    for name in (*kinds, "a.parquet"):
+        folder = tmp_path / name.replace(".", "-")
+        folder.mkdir()
+        if name in kinds:
+            (folder / name).write_bytes(kinds[name])
+        else:
+            pq.write_table(table, folder / name, row_group_size=5)
+        told, written = make(folder, workers=2)
+        assert told["rows"] == {"in": 36, "kept": 36, "dropped": {}}
+        found.append(written)
+    assert all(written == found[0] for written in found)
+    spool, plain = Spool(tmp_path / "spool"), small_chats.renderer(Folder(tokenizer), NEMOTRON)
+    expected = [sequence for row in rows for sequence in plain.one(row)]
+    assert spool.sequences["row"].tolist() == list(range(36)) and len(expected) == 36
+    for index, (ids, mask) in enumerate(expected):
+        assert [part.tolist() for part in spool.sequence(index)] == [ids.tolist(), mask.tolist()]
+
+
+def test_the_first_place_of_each_reason_is_named(make, tmp_path):
+    bad = [{"messages": []}, answer("c", id=7), {"messages": [], "id": 7}, [1]]
+    content = lines([answer("b", id=7), *bad]) + b'{"messages": [\n'
+    content += lines([answer(str(number)) for number in range(30)])
+    (tmp_path / "rows/a.jsonl.gz").write_bytes(gzip.compress(content))
+    (tmp_path / "rows/b.jsonl").write_bytes(lines([answer("d", id=7), {"messages": 3}]))
+    with pytest.raises(UserError) as caught:
+        make(workers=2, max_dropped=0.1)
+    said = str(caught.value)
+    assert said.startswith("7 of 38 rows cannot be used: ")
+    for told in (
+        "2 empty_messages (first: a.jsonl.gz, line 2)",
+        "2 duplicate_id (first: a.jsonl.gz, line 3)",
+        "1 not_an_object (first: a.jsonl.gz, line 5: every line holds one object)",
+        "1 not_json (first: a.jsonl.gz, line 6: ",
+        "1 missing_messages (first: b.jsonl, line 2)",
+    ):
+        assert told in said
+    assert "max_dropped: 0.1 allows; mend the rows, or raise it" in said
+    with pytest.raises(UserError, match="holds no rendered conversations"):
+        Spool(tmp_path / "spool")
+    told, _ = make(max_dropped=0.2)
+    assert told["rows"]["in"] == told["rows"]["kept"] + sum(told["rows"]["dropped"].values())
+
+
+def test_rows_of_one_id_are_found_wherever_they_lie(make, tmp_path):
+    """In other batches and files too; of those that cannot be used the next one is taken."""
+    rows = [answer(f"b{number}", id=f"x{number % 40}") for number in range(60)]
+    rows[0]["messages"] = []
+    (tmp_path / "rows/a.jsonl").write_bytes(lines(rows[:50]))
+    (tmp_path / "rows/b.jsonl").write_bytes(lines(rows[50:]))
+    told, written = make(max_dropped=1.0)
+    assert told["rows"]["kept"] == 40
+    assert told["rows"]["dropped"] == {"duplicate_id": 19, "empty_messages": 1}
+    assert make(workers=3, max_dropped=1.0) == (told, written)
+    kept, _ = make(max_dropped=1.0, duplicates="keep")
+    assert kept["rows"]["kept"] == 59
+
+
+def test_rows_of_parquet_are_named_by_number(make, tmp_path):
+    rows = [answer("b")] * 20 + [{"messages": []}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows/a.parquet", row_group_size=6)
+    with pytest.raises(UserError, match=r"1 empty_messages \(first: a\.parquet, row 21\)"):
+        make()
+
+
+def test_filters_are_no_faults(make, tmp_path):
+    rows = [answer("b", used_in=["v3"], score=number) for number in range(9)] + [answer("c")]
+    (tmp_path / "rows/a.jsonl").write_bytes(lines(rows))
+    told, _ = make(used_in="v3", filters={"score": {"min": 6}})
+    assert told["rows"] == {"in": 10, "kept": 3, "dropped": {"filter:score": 6, "used_in": 1}}
+    with pytest.raises(
+        UserError, match="no conversation is left to train on, rows: .*'used_in': 10"
+    ):
+        make(used_in="v4")
+
+
+@pytest.mark.parametrize("content", [b"\n\n", b""])
+def test_a_source_without_rows_is_refused(make, tmp_path, content):
+    (tmp_path / "rows/a.jsonl").write_bytes(content)
+    with pytest.raises(UserError, match="no row in any of its files|all its files are empty"):
+        make()
+
+
+def test_a_template_that_trains_nothing_stops_before_anything_is_written(make, tmp_path):
+    (tmp_path / "rows/a.jsonl").write_bytes(lines([answer("b")] * 99))
+    silent = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    with pytest.raises(UserError, match="template: 16 of the first 16 rows cannot be trained on"):
+        make(template=silent + "{% generation %}{% endgeneration %}", max_dropped=1.0)
+    assert not (tmp_path / "spool").exists()
+
+
+def killed(path, rows):
+    """A process that the machine ends for want of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_told_in_a_sentence(make, tmp_path, monkeypatch):
+    (tmp_path / "rows/a.jsonl").write_bytes(lines([answer("b")] * 99))
+    monkeypatch.setattr(rendering, "work", killed)
+    with pytest.raises(UserError, match="one of 2 processes that render was killed, most likely"):
+        make(workers=2, template=CHATML)
+    with pytest.raises(UserError, match="holds no rendered conversations"):
+        Spool(tmp_path / "spool")
