@@ -1,6 +1,6 @@
 """The rules `render` and `pack` beside a peer: the same conversations, template, cores and minute.
 
-    python benchmarks/render.py [--size 50] [--rounds 3]
+    python benchmarks/render.py [--size 100] [--rounds 3]
 
 Conversations become packed Parquet with loss masks: ours by the scripts of both rules, one after
 the other, and the peer by transformers' `apply_chat_template` with masks for each conversation in
@@ -19,7 +19,7 @@ import shlex
 import shutil
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--size", type=positive, default=50, metavar="MB", help="of the input; default: 50"
+        "--size", type=positive, default=100, metavar="MB", help="of the input; default: 100"
     )
     parser.add_argument("--rounds", type=positive, default=3, help="in turns; default: 3")
     parser.add_argument("--workers", type=positive, default=2, help="processes; default: 2")
@@ -116,7 +116,7 @@ class Routes:
         return self.measure(command, f"chats-{size}", "trl", self.scratch.outputs, told)
 
     def measure(
-        self, command: list, name: str, who: str, folder: Path, told: dict[str, str] = {}
+        self, command: list, name: str, who: str, folder: Path, told: Mapping[str, str] = {}
     ) -> Measure:
         """Run a command, its input in the page cache."""
         warm(self.scratch.input(name))
@@ -166,7 +166,7 @@ def main() -> None:
         raise UserError("memory is read from /proc/PID/smaps_rollup: run this on Linux")
     scratch = Scratch(asked.work, asked.corpus)
     larger = LARGER * asked.size
-    scratch.begin(2 * larger, 8 * larger)
+    scratch.begin(larger, 8 * larger)
     routes = Routes(scratch, asked.pack_size, asked.workers)
     for size in (WARM, asked.size, larger):
         chats.write(scratch.corpus, routes.input(size), size * MEGA)

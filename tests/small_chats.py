@@ -24,9 +24,10 @@ MARKERS = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
 
 WORDS = (
     *("the", " quick", "Fox", " don't", "x86_64", " 3.14", "==", "//!!", "...", "naïve", " straße"),
-    *("東京", "한국어", "हिन्दी", "👍🏽", "🇩🇪", "cafe\u0301", "ﬁ", "\u00a0", "\u3000", "\t", "  ", "\n", "\r\n"),
-    *("\n\n", " \n", "<b>", "&amp;", '"', "\\", "{{ x }}", "{%", "</", "|>", "<|", "\u2028", "\x85", "\v"),
-)  # fmt: skip
+    *("東京", "한국어", "हिन्दी", "👍🏽", "🇩🇪", "cafe\u0301", "ﬁ"),
+    *("\u00a0", "\u3000", "\u2028", "\x85", "\v", "\t", "  ", "\n", "\r\n", "\n\n", " \n"),
+    *("<b>", "&amp;", '"', "\\", "{{ x }}", "{%", "</", "|>", "<|"),
+)
 BLANK = ("", " ", "\n", " \t\n", "\u3000")
 TOOLS = [
     {
@@ -71,6 +72,12 @@ def renderer(folder, template, encoder=None, reasoning=None, **settings):
     modes = REASONING | (reasoning or {})
     told = SETTINGS | {"template": template, "reasoning": modes} | settings
     return Renderer(folder, told, encoder)
+
+
+def rendered(folder, rows, template=NEMOTRON, **settings):
+    """What becomes of rows of a file."""
+    lines = [(number, json.dumps(row).encode()) for number, row in enumerate(rows)]
+    return renderer(folder, template, **settings).render("a", lines)
 
 
 def stretches(folder, sequence):

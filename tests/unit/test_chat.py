@@ -1,21 +1,16 @@
-"""Rows to sequences: what is trained, what is dropped, and that no row is neither."""
+"""Rows to sequences: what is trained, what is dropped."""
 
 import json
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import small_chats
 import small_encoders
 from nemoflow.chat import special_tokens
-from nemoflow.chat_template import Template
 from nemoflow.errors import UserError
-from nemoflow.messages import Drop, cleaned
-from nemoflow.reasoning import BUDGET, CUT, LOW, OFF, Modes, parts
+from nemoflow.messages import Drop
 from nemoflow.vocabulary import Folder
-from small_chats import CHATML, NEMOTRON, REASONING, Chats, assistant, stretches, system, tool, user
+from small_chats import CHATML, NEMOTRON, assistant, rendered, stretches, system, tool, user
 
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"properties": {"a": {}}}}}
 
@@ -33,10 +28,10 @@ def spans(folder):
     def run(messages, template=NEMOTRON, **row):
         if template not in known:
             known[template] = small_chats.renderer(folder, template)
-        rendered = known[template].one({"messages": messages} | row)
-        if isinstance(rendered, Drop):
-            return rendered.reason
-        return [stretches(folder, sequence) for sequence in rendered]
+        made = known[template].one({"messages": messages} | row)
+        if isinstance(made, Drop):
+            return made.reason
+        return [stretches(folder, sequence) for sequence in made]
 
     return run
 
@@ -187,7 +182,7 @@ def test_fields_of_other_names_and_in_other_fields(folder):
 
 
 @pytest.mark.parametrize(
-    ("row", "kept"),
+    ("row", "reason"),
     [
         ({"used_in": ["v3"], "meta": {"score": 5}}, None),
         ({"used_in": ["v2"], "meta": {"score": 5}}, "used_in"),
@@ -195,17 +190,11 @@ def test_fields_of_other_names_and_in_other_fields(folder):
         ({}, "used_in"),
     ],
 )
-def test_rows_that_are_not_asked_for(folder, row, kept):
+def test_rows_that_are_not_asked_for(folder, row, reason):
     told = {"used_in": "v3", "filters": {"meta.score": {"min": 5}}}
-    rendered = small_chats.renderer(folder, CHATML, **told).one(
-        {"messages": [user("a"), assistant("b")]} | row
-    )
-    assert (rendered.reason if isinstance(rendered, Drop) else None) == kept
-
-
-def rendered(folder, rows, template=NEMOTRON, **settings):
-    lines = [(number, json.dumps(row).encode()) for number, row in enumerate(rows)]
-    return small_chats.renderer(folder, template, **settings).render("a", lines)
+    ours = small_chats.renderer(folder, CHATML, **told)
+    made = ours.one({"messages": [user("a"), assistant("b")]} | row)
+    assert (made.reason if isinstance(made, Drop) else None) == reason
 
 
 def test_keys_are_of_ids_alone(folder):
@@ -220,85 +209,15 @@ def test_keys_are_of_ids_alone(folder):
     assert named[0] == keys[6]
 
 
-REASONED = {"messages": [user("a"), assistant("b", "one two three"), user("c"), assistant("d")]}
-
-
-def test_rows_that_reason_are_rendered_in_their_mode(folder):
-    """Those that do not are left as they are; what was done is noted."""
-    told = {"off": 0.2, "low_effort": 0.2, "budget": {"share": 0.2, "tokens": [1, 2]}}
-    plain = {"messages": [user("a"), assistant("b")]}
-    made = rendered(folder, [REASONED, plain] * 100, CHATML, reasoning=told)
-    modes = Modes(REASONING | told).of("a", np.arange(200))
-    expected = {n: mode.name for n, mode in enumerate(modes) if mode.name and n % 2 == 0}
-    assert {n: noted[0] for n, noted in made.noted.items()} == expected
-    assert {*expected.values()} == {OFF, LOW, BUDGET}
-    for noted in made.noted.values():
-        assert noted[1:] == ([CUT] if noted[0] == BUDGET else [])
-
-
-def test_off_is_as_if_nobody_had_reasoned(folder):
-    made = rendered(folder, [REASONED], reasoning={"off": 1.0})
-    plain = [user("a"), assistant("b"), user("c"), assistant("d")]
-    same = rendered(folder, [{"messages": plain}])
-    assert [s.ids.tolist() for s in made.kept[0]] == [s.ids.tolist() for s in same.kept[0]]
-    assert made.noted == {0: [OFF]} and same.noted == {}
-
-
-def test_low_effort_is_told_to_the_template(folder):
-    made = rendered(folder, [REASONED], reasoning={"low_effort": 1.0})
-    first, second = (stretches(folder, sequence) for sequence in made.kept[0])
-    assert "a\n\n{reasoning effort: low}<|im_end|>" in first[0][0]
-    assert first[1] == ("one two three\n</think>\nb<|im_end|>\n", 1)
-    assert (
-        "a<|im_end|>" in second[0][0] and "c\n\n{reasoning effort: low}<|im_end|>" in second[0][0]
-    )
-
-
-THOUGHTS = {
-    "words": "the quick fox, 東京 👍🏽 हिन्दी\n" * 9,
-    "faces": "👍🏽" * 40,
-    "letter": "a" * 99,
-}
-
-
-@pytest.mark.parametrize("thought", THOUGHTS)
-@pytest.mark.parametrize("budget", [1, 2, 3, 5, 7, 16])
-def test_a_budget_cuts_reasoning_to_its_tokens_and_nothing_else(folder, thought, budget):
-    thought = THOUGHTS[thought]
-    turns = [user("a"), assistant("b " * 40, thought), tool("c " * 40), assistant("d", "short")]
-    told = {"share": 1.0, "tokens": [budget, budget]}
-    made = rendered(folder, [{"messages": turns}], reasoning={"budget": told})
-    assert made.noted == {0: [BUDGET, CUT]}
-    (sequence,) = [stretches(folder, sequence) for sequence in made.kept[0]]
-    *cut, rest = sequence[1][0].split("\n</think>\n")
-    cut = "".join(cut)
-    assert rest == "b " * 40 + "<|im_end|>\n"
-    assert thought.startswith(cut)
-    encode = folder.huggingface.encode
-    assert budget - 8 <= len(encode(cut, add_special_tokens=False)) <= budget
-    assert f"a\n\nThinking budget: {budget} tokens.<|im_end|>" in sequence[0][0]
-    (whole,) = rendered(folder, [{"messages": turns}]).kept[0]
-    whole = stretches(folder, whole)
-    assert sequence[2][0] == whole[2][0]
-    assert whole[1][0] == f"{thought}\n</think>\n{rest}"
-
-
-def test_a_budget_that_is_enough_is_told_and_cuts_nothing(folder):
-    told = {"share": 1.0, "tokens": [500, 500]}
-    made = rendered(folder, [REASONED], reasoning={"budget": told})
-    assert made.noted == {0: [BUDGET]}
-    text = "".join(text for text, _ in stretches(folder, made.kept[0][0]))
-    bare = "".join(text for text, _ in stretches(folder, rendered(folder, [REASONED]).kept[0][0]))
-    assert text.replace("\n\nThinking budget: 500 tokens.", "") == bare != text
+PLAIN = {"messages": [user("a"), assistant("b")]}
 
 
 def test_a_sequence_that_trains_nothing_is_none(folder):
     """And a row with no other is dropped; the very first token is predicted from nothing."""
     empty = "{% for m in messages %}{{ m.role }}{% generation %}{% endgeneration %}{% endfor %}"
-    assert rendered(folder, [REASONED], empty).dropped[0].reason == "no_trained_tokens"
+    assert rendered(folder, [PLAIN], empty).dropped[0].reason == "no_trained_tokens"
     first = "{% generation %}a{% endgeneration %}{% for m in messages %}b{% endfor %}"
-    plain = {"messages": [user("a"), assistant("b")]}
-    assert rendered(folder, [plain], first).dropped[0].reason == "no_trained_tokens"
+    assert rendered(folder, [PLAIN], first).dropped[0].reason == "no_trained_tokens"
 
 
 def test_tokens_that_templates_know_by_name(folder, tmp_path):
@@ -311,64 +230,3 @@ def test_tokens_that_templates_know_by_name(folder, tmp_path):
 def test_other_kinds_of_tokenizer_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"need a tokenizer\.json, not small\.tiktoken"):
         small_chats.renderer(Folder(small_encoders.tiktoken(tmp_path)), CHATML)
-
-
-# What a text must not hold: rows with it are dropped, and counted.
-HELD = ("<|im_", "<tool_call>", "<s>", "</s>", "<unk>")
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(
-    lambda text: not any(token in text for token in HELD)
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), texts, st.none() | texts), max_size=8))
-def test_every_answer_is_trained_once_whatever_is_said(folder, spans, told):
-    turns = [assistant(text, why) if answers else user(text) for answers, text, why in told]
-    made = spans(turns)
-    answers = [turn for turn in turns if turn["role"] == "assistant"]
-    if not answers:
-        assert made == ("no_assistant" if turns else "empty_messages")
-        return
-    trained = [text for sequence in made for text, mask in sequence if mask]
-    assert trained == ["".join(written(turn)) for turn in answers]
-
-
-def written(turn):
-    """What an assistant's turn trains, its calls aside."""
-    thought = turn["reasoning_content"] or ""
-    thought = f"{thought}\n</think>\n" if thought.strip() else ""
-    return f"{thought}{turn['content'] or ''}", "<|im_end|>\n"
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 1 << 32))
-def test_every_row_is_kept_or_dropped_for_one_reason(folder, seed):
-    """40 conversations at a time, a third of them spoiled.
-
-    Of the others, over the sequences of a row, each answer and its terminator is trained once, and
-    nothing else; the stretches of a sequence are together what the template writes.
-    """
-    chats = Chats(seed)
-    rows, reasons = zip(*(chats.maybe_spoiled(0.3) for _ in range(40)), strict=True)
-    made = rendered(folder, rows)
-    assert {n: drop.reason for n, drop in made.dropped.items()} == {
-        number: reason for number, reason in enumerate(reasons) if reason
-    }
-    assert sorted([*made.kept, *made.dropped]) == list(range(40))
-    template = Template(NEMOTRON)
-    for number, sequences in made.kept.items():
-        turns = cleaned(rows[number]["messages"])
-        told = [stretches(folder, sequence) for sequence in sequences]
-        trained = [text for sequence in told for text, mask in sequence if mask]
-        answers = [turn for turn in turns if turn["role"] == "assistant"]
-        for text, turn in zip(trained, answers, strict=True):
-            beginning, end = written({"reasoning_content": None, **turn})
-            assert text.startswith(beginning) and text.endswith(end)
-            assert text.count("<|im_end|>") == 1
-            assert text.count("<tool_call>") == len(turn.get("tool_calls", ()))
-            assert "tool_calls" in turn or text == beginning + end
-        tools = rows[number].get("tools")
-        tools = json.loads(tools) if isinstance(tools, str) else tools
-        for part, sequence in zip(parts(turns, False), told, strict=True):
-            plain = template.text(turns[: part.end], {"tools": tools, **part.arguments})
-            assert "".join(text for text, _ in sequence) == plain

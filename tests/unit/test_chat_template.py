@@ -56,7 +56,8 @@ SHAPES = """
     {{- m.content[:2] ~ m.content.strip() ~ m.content.split('a') }}
     {{- m | tojson(indent=2) }}{{ m | tojson(sort_keys=true, separators=(',', ':')) }}
 {%- endfor %}
-{{- place.n }}{{ messages[-1]['role'] }}{{ messages | length }}{{ messages[1:] | map(attribute='role') | list }}
+{{- place.n }}{{ messages[-1]['role'] }}{{ messages | length }}
+{{- messages[1:] | map(attribute='role') | list }}
 {{- tools | selectattr('name', 'defined') | list | length }}
 """
 
@@ -71,7 +72,8 @@ def test_what_templates_do_with_messages(theirs):
 
 
 def test_what_is_generated_stands_between_marks():
-    text = "{% for m in messages %}a{% generation %}\n{{ m.content }}{%- endgeneration -%}\n b{% endfor %}"
+    turn = "a{% generation %}\n{{ m.content }}{%- endgeneration -%}\n b"
+    text = f"{{% for m in messages %}}{turn}{{% endfor %}}"
     template = Template(text)
     assert template.marked
     told = template.marked_text([user("1 "), user("2")], {})

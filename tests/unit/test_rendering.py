@@ -5,7 +5,6 @@ import json
 import os
 import signal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest

@@ -48,6 +48,16 @@ CHANGES = {
         Counter(pack=1, sft=1) + AFTER_SFT,
         "mixtures.micro.sources.more-chats.weight: 0.5 → 0.6",
     ),
+    "weights of tokens": (
+        "config/mixtures/micro.yaml", "valid_fraction", "weigh_by: tokens\nvalid_fraction",
+        Counter(pack=1, sft=1) + AFTER_SFT,
+        "mixtures.micro.weigh_by: rows → tokens",
+    ),
+    "a filter of a source": (
+        "config/mixtures/micro.yaml", "weight: 0.5", "weight: 0.5, filters: {kind: {not_in: [z]}}",
+        Counter(render=1, pack=1, sft=1) + AFTER_SFT,
+        "mixtures.micro.sources.more-chats.filters.kind.not_in: unset → ['z']",
+    ),
     "mixture seed": (
         "config/mixtures/micro.yaml", "valid_fraction: 0.05", "valid_fraction: 0.05\nseed: 7",
         Counter(pack=1, sft=1) + AFTER_SFT,
@@ -150,9 +160,9 @@ CHANGES = {
         "version of stage sft: 1 → 2",
     ),
     "version of a data stage": (
-        "workflow/nemoflow/specs.py", '"resolve": 3', '"resolve": 4',
+        "workflow/nemoflow/specs.py", '"resolve": 4', '"resolve": 5',
         Counter(resolve=2, rl=2, export=2, eval_task=6, eval=1),
-        "version of stage resolve: 3 → 4",
+        "version of stage resolve: 4 → 5",
     ),
     # what rebuilds nothing
     "log interval": (MICRO, "log_every: 2", "log_every: 3", NOTHING, "nothing to do"),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 
 def aligned(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Rows of equally many cells as lines: the first column to the left, the others to the right."""
+    """Rows of equally many cells as lines; the first column is aligned left, the others right."""
     cells = list(rows)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for first, *rest in cells:

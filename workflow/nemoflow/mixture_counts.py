@@ -80,11 +80,12 @@ def lines(config: Config, mixture: str) -> Iterator[str]:
     if sources:
         yield ""
         yield from aligned([ROWS, *(source.rows() for source in sources)])
+    if any(source.rendered for source in sources):
         yield ""
         yield from aligned([TOKENS, *(source.tokens() for source in sources)])
     yield ""
     yield from remarks(sources)
-    yield from fill(content, model.pack_size) if content else ()
+    yield from filled(content) if content else ()
     for name, gap in model.gaps.items():
         yield f"gap: {name}: {gap.why}"
     yield from to_do(config, mixture, path, current and content is not None, sources)
@@ -142,7 +143,7 @@ def listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
-def fill(content: Json, pack_size: int) -> Iterator[str]:
+def filled(content: Json) -> Iterator[str]:
     """What the packed rows hold."""
     for split in SPLITS:
         told = content[split]
@@ -150,7 +151,7 @@ def fill(content: Json, pack_size: int) -> Iterator[str]:
         yield (
             f"{split}: {told['rows']:,} rows of {told['sequences']:,} sequences and"
             f" {told['tokens']:,} tokens ({told['trained_tokens']:,} trained{padding}),"
-            f" {100 * told['fill']:.2f} % of {pack_size:,}"
+            f" filled to {100 * told['fill']:.2f} %"
         )
 
 

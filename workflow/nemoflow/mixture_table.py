@@ -9,6 +9,7 @@ from typing import Any
 
 from nemoflow import graph, manifest, specs
 from nemoflow.blend import SPLITS, Shards, make_blend, shares
+from nemoflow.columns import aligned
 from nemoflow.config import Config, derived
 from nemoflow.config.run import Run
 from nemoflow.files import read_json
@@ -187,11 +188,7 @@ def outdated(config: Config, run: Run, corpus: str, content: Mapping[str, Any]) 
 
 def table(made: list[Row]) -> Iterator[str]:
     """The rows in columns, and their sums."""
-    told = [HEAD, *(cells(row) for row in made), sums(made)]
-    widths = [max(map(len, column)) for column in zip(*told, strict=True)]
-    for first, *rest in told:
-        padded = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
-        yield "  ".join([f"{first:<{widths[0]}}", *padded]).rstrip()
+    yield from aligned([HEAD, *(cells(row) for row in made), sums(made)])
 
 
 def cells(row: Row) -> tuple[str, ...]:

@@ -132,6 +132,8 @@ def _table(
     for start, (own, trained) in zip(starts.tolist(), sequences.of(members), strict=True):
         ids[start : start + len(own)] = own
         mask[start : start + len(own) - 1] = trained[1:]
+    for spool in sequences.spools:
+        spool.release()
     counts = np.diff(bins.offsets[first : last + 1])
     row_of = np.repeat(np.arange(last - first), counts)
     in_bin = bins.offsets[first : last + 1] - bins.offsets[first]

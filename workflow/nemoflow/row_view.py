@@ -39,8 +39,8 @@ def packed(config: Config, mixture: str, number: int, split: str, colour: bool) 
     """
     model = config.data("mixtures", mixture)
     path = PATHS["pack"].format(mixture=mixture)
-    folder, rows = tokenizer(model.tokenizer), here(path) / split
-    file, row = found(rows, number, f"{split} of {mixture}")
+    file, row = found(here(path) / split, number, f"{split} of {mixture}")
+    folder = tokenizer(model.tokenizer)
     sequences = list(of_row(row, model.pad_multiple, folder.eos))
     padding = len(row.ids) - sum(len(sequence.ids) for sequence in sequences)
     if manifest.read(path)["identity"] != specs.of(config, "pack", {"mixture": mixture}).identity:

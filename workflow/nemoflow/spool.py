@@ -8,6 +8,7 @@ spool.json     {"sequences", "rows", "tokens", "eos_id"}, written last: without 
 What is chosen and packed follows from sequences.bin alone: 40 bytes for a sequence of any length.
 """
 
+import mmap
 import shutil
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -103,6 +104,12 @@ class Spool:
             self.masks = np.memmap(folder / "masks.bin", np.uint8, "r")
         else:
             self.tokens, self.masks = np.empty(0, "<i4"), np.empty(0, np.uint8)
+
+    def release(self) -> None:
+        """Give up the memory of what was read; it stays in the system's cache."""
+        for array in (self.tokens, self.masks):
+            if isinstance(array.base, mmap.mmap):
+                array.base.madvise(mmap.MADV_DONTNEED)
 
     def sequence(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """(ids, mask) of one sequence, views of the memory maps."""
