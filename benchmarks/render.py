@@ -6,7 +6,8 @@ Conversations become packed Parquet with loss masks: ours by the scripts of both
 the other, and the peer by transformers' `apply_chat_template` with masks for each conversation in
 datasets' `map`, trl's `pack_dataset`, and Parquet. Both get the template config/templates/
 nemotron3.jinja. Measures whole processes in turns, from their start to the last byte written;
-each time the sequences of both are compared. Then ours on four times as much.
+each time the sequences of both are compared. Then ours on four times as much. Snakemake's own
+seconds are left out, as are those of the tokenizer's product.
 
 What it needs it makes once: a corpus from Debian packages (400 MB are downloaded), conversations
 and a tokenizer of 131,072 ids of it, and the peers' environment. Memory is the peak of all

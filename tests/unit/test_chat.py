@@ -212,8 +212,8 @@ def test_keys_are_of_ids_alone(folder):
 PLAIN = {"messages": [user("a"), assistant("b")]}
 
 
-def test_a_sequence_that_trains_nothing_is_none(folder):
-    """And a row with no other is dropped; the very first token is predicted from nothing."""
+def test_rows_that_train_nothing(folder):
+    """A row of such alone is dropped; the very first token is predicted from nothing."""
     empty = "{% for m in messages %}{{ m.role }}{% generation %}{% endgeneration %}{% endfor %}"
     assert rendered(folder, [PLAIN], empty).dropped[0].reason == "no_trained_tokens"
     first = "{% generation %}a{% endgeneration %}{% for m in messages %}b{% endfor %}"

@@ -199,9 +199,17 @@ def test_markers_inside_of_a_turn(trained):
     )
     turns = [user("a"), assistant("b", "x"), user("c"), assistant("d", "y")]
     assert trained(turns, split) == [["[b", "]"], ["[d", "]"]]
-    last = "{% for m in messages %}{% if loop.last %}{% generation %}{{ m.content }}"
-    last += "{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}"
-    assert trained(turns, last) == [["b"], ["d"]]
+    assert trained([*turns[:3], assistant("", "y")], split) == [["[b", "]"], ["[", "]"]]
+    said = "{% generation %}{{ m.content }}{% endgeneration %}"
+    for shape, marks, last, texts in (
+        ("loop.last", said, "d", [["b"], ["d"]]),
+        ("loop.last", f"{said}|{said}", "d", [["b", "b"], ["d", "d"]]),
+        ("m.content", said, "", [["b"], []]),  # an empty turn is not marked
+    ):
+        turn = "{% if m.role == 'assistant' and " + shape + " %}" + marks
+        template = "{% for m in messages %}" + turn + "{% else %}{{ m.content }}{% endif %}"
+        given = [*turns[:3], assistant(last, "y")]
+        assert trained(given, template + "{% endfor %}") == texts
 
 
 def test_turns_that_are_written_otherwise_once_another_follows(trained):

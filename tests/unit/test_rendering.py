@@ -9,14 +9,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import small_chats
 import small_encoders
 from nemoflow import rendering
+from nemoflow.chat_template import Template
 from nemoflow.errors import UserError
+from nemoflow.messages import cleaned
+from nemoflow.reasoning import parts
 from nemoflow.spool import Spool
 from nemoflow.vocabulary import Folder
-from small_chats import CHATML, NEMOTRON, Chats, assistant, user
+from small_chats import CHATML, NEMOTRON, Chats, assistant, rendered, stretches, user
 
 PARTS = ("tokens.bin", "masks.bin", "sequences.bin", "spool.json")
 
@@ -26,17 +31,22 @@ def tokenizer(tmp_path_factory):
     return small_encoders.chat(tmp_path_factory.mktemp("chat"))
 
 
+@pytest.fixture(scope="module")
+def folder(tokenizer):
+    return Folder(tokenizer)
+
+
 @pytest.fixture
 def make(tmp_path, tokenizer, monkeypatch):
     """Renders the files of a folder, 16 rows at a time: (what is told, the spool's files)."""
     monkeypatch.setattr(rendering, "BATCH_ROWS", 16)
 
-    def run(folder=None, workers=1, template=NEMOTRON, max_dropped=0.0, **settings):
-        local = {"local": str(folder or tmp_path / "rows")}
-        told = small_chats.SETTINGS | {"template": template, "source": local}
-        told |= {"max_dropped": max_dropped} | settings
+    def run(rows=None, workers=1, template=NEMOTRON, max_dropped=0.0, **told):
+        local = {"local": str(rows or tmp_path / "rows")}
+        asked = {"template": template, "source": local, "max_dropped": max_dropped}
+        asked = small_chats.SETTINGS | asked | told
         out = tmp_path / "spool"
-        found = rendering.make(told, tokenizer, out, tmp_path / "cache", workers)
+        found = rendering.make(asked, tokenizer, out, tmp_path / "cache", workers)
         return found, [(out / name).read_bytes() for name in PARTS]
 
     (tmp_path / "rows").mkdir()
@@ -58,8 +68,8 @@ def test_any_number_of_processes_writes_the_same_bytes(make, tmp_path):
     for name, part in (("a", rows[:90]), ("b", ()), ("c", rows[90:])):
         (tmp_path / f"rows/{name}.jsonl").write_bytes(lines(part))
     modes = {"off": 0.1, "low_effort": 0.1, "budget": {"share": 0.2, "tokens": [1, 4]}}
-    settings = {"max_dropped": 0.5, "reasoning": small_chats.REASONING | modes}
-    (told, one), (told_too, three) = (make(workers=n, **settings) for n in (1, 3))
+    asked = {"max_dropped": 0.5, "reasoning": small_chats.REASONING | modes}
+    (told, one), (told_too, three) = (make(workers=n, **asked) for n in (1, 3))
     assert one == three and told == told_too
     assert told["rows"]["in"] == 200
     assert told["rows"]["kept"] == reasons.count(None)
@@ -74,7 +84,7 @@ def test_any_number_of_processes_writes_the_same_bytes(make, tmp_path):
     assert [file["path"] for file in told["source_files"]] == ["a.jsonl", "b.jsonl", "c.jsonl"]
 
 
-def test_every_kind_of_file_gives_the_same_spool(make, tmp_path, tokenizer):
+def test_every_kind_of_file_gives_the_same_spool(make, tmp_path, folder):
     """Parquet fills in nulls where a message has no tool calls and a row no tools."""
     call = {"type": "function", "function": {"name": "now", "arguments": '{"zone": null}'}}
     rows = [
@@ -94,17 +104,17 @@ def test_every_kind_of_file_gives_the_same_spool(make, tmp_path, tokenizer):
     )
     found = []
     for name in (*kinds, "a.parquet"):
-        folder = tmp_path / name.replace(".", "-")
-        folder.mkdir()
+        place = tmp_path / name.replace(".", "-")
+        place.mkdir()
         if name in kinds:
-            (folder / name).write_bytes(kinds[name])
+            (place / name).write_bytes(kinds[name])
         else:
-            pq.write_table(table, folder / name, row_group_size=5)
-        told, written = make(folder, workers=2)
+            pq.write_table(table, place / name, row_group_size=5)
+        told, written = make(place, workers=2)
         assert told["rows"] == {"in": 36, "kept": 36, "dropped": {}}
         found.append(written)
     assert all(written == found[0] for written in found)
-    spool, plain = Spool(tmp_path / "spool"), small_chats.renderer(Folder(tokenizer), NEMOTRON)
+    spool, plain = Spool(tmp_path / "spool"), small_chats.renderer(folder, NEMOTRON)
     expected = [sequence for row in rows for sequence in plain.one(row)]
     assert spool.sequences["row"].tolist() == list(range(36)) and len(expected) == 36
     for index, (ids, mask) in enumerate(expected):
@@ -195,3 +205,70 @@ def test_a_process_that_is_killed_is_told_in_a_sentence(make, tmp_path, monkeypa
         make(workers=2, template=CHATML)
     with pytest.raises(UserError, match="holds no rendered conversations"):
         Spool(tmp_path / "spool")
+
+
+# What a text must not hold: rows with it are dropped, and counted.
+HELD = ("<|im_", "<tool_call>", "<s>", "</s>", "<unk>")
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(
+    lambda text: not any(token in text for token in HELD)
+)
+
+
+@pytest.fixture(scope="module")
+def ours(folder):
+    return small_chats.renderer(folder, NEMOTRON)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), texts, st.none() | texts), max_size=8))
+def test_every_answer_is_trained_once_whatever_is_said(folder, ours, told):
+    turns = [assistant(text, why) if answers else user(text) for answers, text, why in told]
+    made = ours.one({"messages": turns})
+    answers = [turn for turn in turns if turn["role"] == "assistant"]
+    if not answers:
+        assert made.reason == ("no_assistant" if turns else "empty_messages")
+        return
+    told = [stretches(folder, sequence) for sequence in made]
+    trained = [text for sequence in told for text, mask in sequence if mask]
+    assert trained == ["".join(written(turn)) for turn in answers]
+
+
+def written(turn):
+    """What an assistant's turn trains, its calls aside."""
+    thought = turn["reasoning_content"] or ""
+    thought = f"{thought}\n</think>\n" if thought.strip() else ""
+    return f"{thought}{turn['content'] or ''}", "<|im_end|>\n"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1 << 32))
+def test_every_row_is_kept_or_dropped_for_one_reason(folder, seed):
+    """40 conversations at a time, a third of them spoiled.
+
+    Of the others, over the sequences of a row, each answer and its terminator is trained once, and
+    nothing else; the stretches of a sequence are together what the template writes.
+    """
+    chats = Chats(seed)
+    rows, reasons = zip(*(chats.maybe_spoiled(0.3) for _ in range(40)), strict=True)
+    made = rendered(folder, rows)
+    assert {n: drop.reason for n, drop in made.dropped.items()} == {
+        number: reason for number, reason in enumerate(reasons) if reason
+    }
+    assert sorted([*made.kept, *made.dropped]) == list(range(40))
+    template = Template(NEMOTRON)
+    for number, sequences in made.kept.items():
+        turns = cleaned(rows[number]["messages"])
+        told = [stretches(folder, sequence) for sequence in sequences]
+        trained = [text for sequence in told for text, mask in sequence if mask]
+        answers = [turn for turn in turns if turn["role"] == "assistant"]
+        for text, turn in zip(trained, answers, strict=True):
+            beginning, end = written({"reasoning_content": None, **turn})
+            assert text.startswith(beginning) and text.endswith(end)
+            assert text.count("<|im_end|>") == 1
+            assert text.count("<tool_call>") == len(turn.get("tool_calls", ()))
+            assert "tool_calls" in turn or text == beginning + end
+        tools = rows[number].get("tools")
+        tools = json.loads(tools) if isinstance(tools, str) else tools
+        for part, sequence in zip(parts(turns, False), told, strict=True):
+            plain = template.text(turns[: part.end], {"tools": tools, **part.arguments})
+            assert "".join(text for text, _ in sequence) == plain

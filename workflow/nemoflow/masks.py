@@ -49,20 +49,23 @@ def untrained(
     head: str,
     parts: list[tuple[str, str]],
 ) -> int:
-    """How many of the enclosed stretches are of turns before message `first`.
+    """How many of the enclosed stretches are of turns before message `first`, which a user's ends.
 
-    `parts` are (enclosed, what follows), after `head`. Where their number does not say it, the
-    messages before are rendered by themselves.
+    `parts` are (enclosed, what follows), after `head`. Where the template encloses nothing before
+    that user's turn, `head` has it; else the messages up to there are rendered by themselves.
     """
     turns = [message["role"] == "assistant" for message in messages]
     before, of_these = sum(turns[:first]), sum(turns[first:])
-    if not before or len(parts) == of_these:
+    if not before:
         return 0
-    if len(parts) == before + of_these:
-        return before
+    asked = messages[first - 1]["content"].strip()
+    if len(parts) == of_these and asked and asked in head:
+        return 0
     whole = "".join([head, *(text for part in parts for text in part)])
     start = shared(whole, template.text(messages[:first], arguments))
     if start is None:
+        if len(parts) == before + of_these:
+            return before
         raise Unusable("template_not_incremental", f"message {first}")
     at = len(head)
     for number, part in enumerate(parts):
