@@ -43,7 +43,6 @@ DEFAULTS = {
     "valid_fraction": 0.0,
     "seed": 0,
 }
-DICTIONARY = ["loss_mask.list.element"]  # ids would overflow one
 
 
 def write_packed(
@@ -102,7 +101,7 @@ def write_rows(sequences: Chosen, stored: np.ndarray, bins: Bins, folder: Path) 
     for number in range(-(-len(groups) // GROUPS_PER_FILE)):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"packed_{number:05d}.parquet"
-        options = {"compression": "zstd", "use_dictionary": DICTIONARY, "write_statistics": False}
+        options = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
         with pq.ParquetWriter(path, SCHEMA, **options) as writer:
             for first, last in groups[number * GROUPS_PER_FILE : (number + 1) * GROUPS_PER_FILE]:
                 table, of_these = _table(sequences, stored, bins, first, last)
