@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nemoflow.spool import SpoolWriter
+from nemoflow.spool import SpoolWriter, conversation
 
 EOS = 7
 
@@ -11,7 +11,8 @@ def spool(folder, rows, eos_id=EOS):
     """A spool of rows, lists of (ids, mask) each; its folder."""
     with SpoolWriter(folder, eos_id) as writer:
         for row in rows:
-            writer.add([(np.array(ids, np.int32), np.array(mask, np.uint8)) for ids, mask in row])
+            given = [(np.array(ids, np.int32), np.array(mask, np.uint8)) for ids, mask in row]
+            writer.add(conversation(given))
     return folder
 
 

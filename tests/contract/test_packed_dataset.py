@@ -13,7 +13,7 @@ from nemoflow import padding, tokenizer
 from nemoflow.engines.local.packed import PackedRows
 from nemoflow.files import read_json
 from nemoflow.packing import write_packed
-from nemoflow.spool import SpoolWriter
+from nemoflow.spool import SpoolWriter, conversation
 
 EOS = 11
 SIZES = {
@@ -42,7 +42,8 @@ def make_spool(folder: Path, seed: int) -> None:
         for length in generator.integers(2, 150, size=200):
             ids = generator.integers(20, 500, size=length)
             ids[generator.random(length) < 0.1] = EOS
-            spool.add([(ids, generator.integers(0, 2, size=length))])
+            mask = generator.integers(0, 2, size=length)
+            spool.add(conversation([(ids, mask)]))
 
 
 @pytest.fixture(scope="module", params=[*SIZES, "results"])

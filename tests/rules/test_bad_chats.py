@@ -151,7 +151,7 @@ def test_a_process_that_is_killed_leaves_no_product(job):
     os.kill(workers[-1], signal.SIGKILL)
     assert process.wait(30) == 1
     *_, last = said.read_text().splitlines()
-    assert last.startswith("error: one of 2 processes that render was killed, most likely for want")
+    assert last.startswith("error: one of 2 processes was killed, most likely for want")
     assert "Traceback" not in said.read_text() and not (job.folder / job.rendered).exists()
     assert token_jobs.members(process.pid) == []
     job.rows(GOOD)

@@ -13,7 +13,7 @@ import pytest
 
 import token_jobs
 from nemoflow import files, manifest, specs
-from nemoflow.spool import SpoolWriter
+from nemoflow.spool import SpoolWriter, conversation
 
 OUTPUT = "data/packed/mixed.json"
 ASKED = {
@@ -38,7 +38,7 @@ class PackJob:
                 for length in drawn.lognormal(5, 0.9, int(rows * share)).astype(int) + 3:
                     ids, mask = drawn.integers(8, 400, length), np.ones(length, np.uint8)
                     mask[: length // 3] = 0
-                    spool.add([(ids, mask)])
+                    spool.add(conversation([(ids, mask)]))
             manifest.write(path.with_suffix(".json"), {"stage": "render"})
         told = {"stage": "pack", "version": specs.VERSIONS["pack"], **ASKED}
         told["weights"] = {"chat": 2.0, "code": 1.0}

@@ -38,7 +38,7 @@ def test_golden_columns(tmp_path):
     assert table.schema.field("seq_start_id").type == pa.list_(pa.int32())
     columns = [pq.ParquetFile(path).metadata.row_group(0).column(i) for i in range(3)]
     assert {column.compression for column in columns} == {"ZSTD"}
-    assert [column.has_dictionary_page for column in columns] == [False, True, False]
+    assert [column.has_dictionary_page for column in columns] == [False, False, False]
     assert table.to_pylist() == [
         {
             "input_ids": [10, 11, 12, 13, 20, 21],

@@ -200,8 +200,8 @@ def killed(path, rows):
 
 def test_a_process_that_is_killed_is_told_in_a_sentence(make, tmp_path, monkeypatch):
     (tmp_path / "rows/a.jsonl").write_bytes(lines([answer("b")] * 99))
-    monkeypatch.setattr(rendering, "work", killed)
-    with pytest.raises(UserError, match="one of 2 processes that render was killed, most likely"):
+    monkeypatch.setattr(rendering.Process, "work", killed)
+    with pytest.raises(UserError, match="one of 2 processes was killed, most likely"):
         make(workers=2, template=CHATML)
     with pytest.raises(UserError, match="holds no rendered conversations"):
         Spool(tmp_path / "spool")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nemoflow.errors import UserError
-from nemoflow.spool import SEQUENCE, Spool, SpoolWriter
+from nemoflow.spool import SEQUENCE, Spool, SpoolWriter, conversation
 
 
 def arrays(*sequences):
@@ -14,7 +14,7 @@ def arrays(*sequences):
 def write(folder, rows):
     with SpoolWriter(folder, 7) as writer:
         for row in rows:
-            writer.add(arrays(*row))
+            writer.add(conversation(arrays(*row)))
     return Spool(folder)
 
 
@@ -71,7 +71,7 @@ def test_a_spool_is_written_from_the_beginning(tmp_path):
 def test_half_a_spool_is_none(tmp_path):
     write(tmp_path, [[([1, 2], [0, 1])]])
     with pytest.raises(RuntimeError), SpoolWriter(tmp_path, 7) as writer:
-        writer.add(arrays(([1], [1])))
+        writer.add(conversation(arrays(([1], [1]))))
         raise RuntimeError
     with pytest.raises(UserError, match="holds no rendered conversations"):
         Spool(tmp_path)

@@ -6,22 +6,31 @@ them as the tokenizer's own library does.
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nemoflow import encoding, gate, shown
 from nemoflow.chat import Place, Rendered, Renderer, Sequence, Unread
-from nemoflow.encoding import Encoder
 from nemoflow.errors import UserError
+from nemoflow.gate import Encoded
+from nemoflow.pools import pool
 from nemoflow.progress import say
-from nemoflow.vocabulary import Folder
+from nemoflow.vocabulary import HUGGINGFACE, Folder
 
 CACHE = 160 << 20  # bytes that gigatoken's cache may grow to in each process
 MOST_BYTES, MOST_ROWS = 256 << 10, 64
 ENOUGH = 3  # rows for which a template fails, and none for which it does not
 EXAMPLE = 2000  # characters
 OF_THE_TEMPLATE = ("no_trained_tokens", "template_error", "template_not_incremental")
+
+
+class Judged(NamedTuple):
+    """What an encoder makes of the first rows, and of other texts."""
+
+    rows: Rendered
+    stress: Encoded
 
 
 def renderer(
@@ -33,25 +42,52 @@ def renderer(
         UserError: the template trains nothing in them, or fails.
     """
     sample = first(rows)
-    exact = Renderer(folder, settings, encoding.exact(folder))
-    made = exact.render(path, sample)
-    refuse_untrained(made, len(sample))
-    if made.kept:
-        show(folder, path, next(iter(made.kept.values())))
-    why = encoding.refusal(folder)
-    if why is None:
-        try:
-            fast = Renderer(folder, settings, encoding.Gigatoken(folder, CACHE))
-        except (ValueError, RuntimeError) as error:  # of what it knows that it cannot do
-            why = str(error).partition("\n")[0]
-        else:
-            stress = list(gate.stress(folder.told.added_tokens))
-            same = agree(stress, fast.encoder, exact.encoder)
-            if same and equal(made, fast.render(path, sample)):
-                return fast
-            why = "it encodes a text otherwise"
-    say(f"{path}: not with gigatoken: {why}")
-    return exact
+    stress = list(gate.stress(folder.told.added_tokens)) if folder.kind == HUGGINGFACE else []
+    with pool(1) as other:  # it loads the tokenizer's own library while gigatoken loads here
+        told = other.submit(exactly, folder.path, settings, path, sample, stress)
+        fast, why = with_gigatoken(folder, settings)
+        found = fast and judged(fast, path, sample, stress)
+        exact, lines = told.result()
+    for line in lines:
+        say(line)
+    if found and agree(stress, found, exact):
+        return fast
+    say(f"{path}: not with gigatoken: {why or 'it encodes a text otherwise'}")
+    return Renderer(folder, settings, encoding.exact(folder))
+
+
+def with_gigatoken(
+    folder: Folder, settings: Mapping[str, Any]
+) -> tuple[Renderer | None, str | None]:
+    """(the fast renderer, None), or (None, why there is none)."""
+    if why := encoding.refusal(folder):
+        return None, why
+    try:
+        return Renderer(folder, settings, encoding.Gigatoken(folder, CACHE)), None
+    except (ValueError, RuntimeError) as error:  # of what it knows that it cannot do
+        return None, str(error).partition("\n")[0]
+
+
+def exactly(
+    folder: Path,
+    settings: Mapping[str, Any],
+    path: str,
+    sample: list[tuple[Place, Unread]],
+    stress: list[bytes],
+) -> tuple[Judged, list[str]]:
+    """What the tokenizer's own library makes of rows and other texts, and lines to show of it."""
+    own = Folder(folder)
+    found = judged(Renderer(own, settings, encoding.exact(own)), path, sample, stress)
+    refuse_untrained(found.rows, len(sample))
+    kept = found.rows.kept.values()
+    return found, example(own, path, next(iter(kept))) if kept else []
+
+
+def judged(
+    renderer: Renderer, path: str, sample: list[tuple[Place, Unread]], stress: list[bytes]
+) -> Judged:
+    """What a renderer's encoder makes of them."""
+    return Judged(renderer.render(path, sample), renderer.encoder.encode_parts(stress))
 
 
 def first(rows: list[tuple[Place, Unread]]) -> list[tuple[Place, Unread]]:
@@ -73,31 +109,29 @@ def refuse_untrained(made: Rendered, rows: int) -> None:
     )
 
 
-def show(folder: Folder, path: str, sequences: list[Sequence]) -> None:
-    """Print a conversation as the model sees it; warn where it does not learn to stop."""
+def example(folder: Folder, path: str, sequences: list[Sequence]) -> list[str]:
+    """A conversation as the model sees it, and a warning where it does not learn to stop."""
     colour = sys.stderr.isatty()
-    say(f"{path}: the first conversation; what is trained is {shown.legend(colour)}")
+    lines = [f"{path}: the first conversation; what is trained is {shown.legend(colour)}"]
     for ids, mask in sequences:
         text = shown.marked(folder, ids, mask, colour)
-        say(text if len(text) <= EXAMPLE else f"{text[:EXAMPLE]}{shown.RESET * colour} …")
+        lines.append(text if len(text) <= EXAMPLE else f"{text[:EXAMPLE]}{shown.RESET * colour} …")
     control = list(folder.specials)
     if not any(np.isin(ids[mask > 0], control).any() for ids, mask in sequences):
-        say(
+        lines.append(
             "warning: no control token is trained, not even the one that ends a turn: a model that"
             " learns from this does not stop. Let the template's {% generation %} enclose it"
         )
+    return lines
 
 
-def agree(texts: list[bytes], one: Encoder, other: Encoder) -> bool:
-    """Whether two encoders give equal ids."""
-    return gate.difference(texts, one.encode_parts(texts), other.encode_parts(texts)) is None
-
-
-def equal(one: Rendered, other: Rendered) -> bool:
-    """Whether two encoders made the same of rows."""
-    pairs = zip(one.kept.values(), other.kept.values(), strict=True)
+def agree(texts: list[bytes], one: Judged, other: Judged) -> bool:
+    """Whether two encoders gave equal ids."""
+    ours, theirs = one.rows.kept, other.rows.kept
+    if ours.keys() != theirs.keys() or gate.difference(texts, one.stress, other.stress):
+        return False
     return all(
         np.array_equal(a.ids, b.ids) and np.array_equal(a.mask, b.mask)
-        for ours, theirs in pairs
-        for a, b in zip(ours, theirs, strict=True)
+        for number, sequences in ours.items()
+        for a, b in zip(sequences, theirs[number], strict=True)
     )

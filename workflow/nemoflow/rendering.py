@@ -4,13 +4,11 @@ The parent reads rows and writes the spool; the processes parse, render and enco
 time. What is written does not depend on how many they are, and memory holds a few batches.
 """
 
-import signal
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
+from dataclasses import replace
 from itertools import chain
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,13 +16,13 @@ from nemoflow import corpus, first_rows
 from nemoflow.chat import Place, Rendered, Renderer, Unread
 from nemoflow.errors import UserError
 from nemoflow.messages import Drop
+from nemoflow.pools import pool
 from nemoflow.progress import Bytes
 from nemoflow.rows import RowCount
 from nemoflow.source_file import SourceFile
-from nemoflow.spool import SpoolWriter
+from nemoflow.spool import Conversation, SpoolWriter, conversation
 from nemoflow.tokens import described
 from nemoflow.vocabulary import Folder
-from nemoflow.workers import die_with_parent
 
 BATCH_BYTES, BATCH_ROWS = 1 << 20, 512  # of JSON, and of anything
 WAITING = 3  # batches of each process that are read, or rendered, and not written yet
@@ -37,6 +35,13 @@ class Batch(NamedTuple):
 
     file: SourceFile
     rows: list[tuple[Place, Unread]]
+
+
+class Ready(NamedTuple):
+    """Rendered rows of a batch: `kept` {number of the row: what is written}, and the others."""
+
+    kept: dict[int, Conversation]
+    made: Rendered
 
 
 def make(
@@ -89,7 +94,7 @@ def batches(source: corpus.Source, files: Iterable[SourceFile], cache: Path) -> 
 
 def rendered(
     renderer: Renderer, given: Iterable[Batch], workers: int
-) -> Iterator[tuple[Batch, Rendered]]:
+) -> Iterator[tuple[Batch, Ready]]:
     """Batches and what became of their rows, in order.
 
     Raises:
@@ -97,25 +102,24 @@ def rendered(
     """
     if workers == 1:
         for batch in given:
-            yield batch, renderer.render(batch.file.path, batch.rows)
+            yield batch, ready(renderer, batch.file.path, batch.rows)
         return
-    waiting: deque[tuple[Batch, Future[Rendered]]] = deque()
-    pool = ProcessPoolExecutor(workers, get_context("fork"), begin, (renderer,))
-    try:
+    waiting: deque[tuple[Batch, Future[Ready]]] = deque()
+    with pool(workers, Process.begin, renderer) as processes:
         for batch in given:
-            waiting.append((batch, pool.submit(work, batch.file.path, batch.rows)))
+            waiting.append((batch, processes.submit(Process.work, batch.file.path, batch.rows)))
             if len(waiting) >= WAITING * workers:
                 batch, future = waiting.popleft()
                 yield batch, future.result()
         for batch, future in waiting:
             yield batch, future.result()
-    except BrokenProcessPool:
-        raise UserError(
-            f"one of {workers} processes that render was killed, most likely for want of memory;"
-            " give the job more, or fewer threads"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+
+def ready(renderer: Renderer, path: str, rows: list[tuple[Place, Unread]]) -> Ready:
+    """Render a batch."""
+    made = renderer.render(path, rows)
+    kept = {number: conversation(sequences) for number, sequences in made.kept.items()}
+    return Ready(kept, replace(made, kept={}))
 
 
 class Process:
@@ -123,17 +127,15 @@ class Process:
 
     renderer: Renderer
 
+    @classmethod
+    def begin(cls, renderer: Renderer) -> None:
+        """The beginning of a process."""
+        cls.renderer = renderer
 
-def begin(renderer: Renderer) -> None:
-    """The beginning of a process; Ctrl-C is the parent's to hear."""
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Process.renderer = renderer
-
-
-def work(path: str, rows: list[tuple[Place, Unread]]) -> Rendered:
-    """Render a batch."""
-    return Process.renderer.render(path, rows)
+    @classmethod
+    def work(cls, path: str, rows: list[tuple[Place, Unread]]) -> Ready:
+        """Render a batch."""
+        return ready(cls.renderer, path, rows)
 
 
 class Writer:
@@ -146,8 +148,9 @@ class Writer:
         self._noted: Counter[str] = Counter()
         self._trained = 0
 
-    def write(self, spool: SpoolWriter, batch: Batch, made: Rendered) -> None:
+    def write(self, spool: SpoolWriter, batch: Batch, found: Ready) -> None:
         """Write the rows of a batch that are kept; one whose id came before is dropped."""
+        made = found.made
         for number, (place, _) in enumerate(batch.rows):
             self._counts.rows_in += 1
             drop, key = made.dropped.get(number), made.keys.get(number)
@@ -160,10 +163,10 @@ class Writer:
                 self._ids.add(key)
             self._counts.kept += 1
             self._noted.update(made.noted.get(number, ()))
-            spool.add(made.kept[number])
-            for sequence in made.kept[number]:
-                self._lengths[len(sequence.ids)] += 1
-                self._trained += int(sequence.mask.sum())
+            row = found.kept[number]
+            spool.add(row)
+            self._lengths.update(row.sequences["length"].tolist())
+            self._trained += int(row.sequences["trained"].sum())
 
     def _drop(self, file: SourceFile, place: Place, drop: Drop) -> None:
         where = ""

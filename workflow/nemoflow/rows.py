@@ -8,9 +8,7 @@ from typing import Any
 from nemoflow.errors import UserError
 
 # Dropped because the configuration asks for it; every other reason is a fault of the data.
-FILTERS = frozenset(
-    {"empty_text", "too_short", "special_token", "used_in", "evaluation_item"}
-)
+FILTERS = frozenset({"empty_text", "too_short", "special_token", "used_in", "evaluation_item"})
 FILTER = "filter:"  # and the field
 
 

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +34,31 @@ SEQUENCE = np.dtype(
 )
 
 
+class Conversation(NamedTuple):
+    """Sequences of one row: int32[n] ids and uint8[n] mask of all, SEQUENCE[k] as of a spool."""
+
+    ids: np.ndarray
+    mask: np.ndarray
+    sequences: np.ndarray
+
+
+def conversation(row: Iterable[tuple[np.ndarray, np.ndarray]]) -> Conversation:
+    """A conversation of sequences of int32[n] ids and uint8[n] mask each, n > 0."""
+    given = list(row)
+    told = np.zeros(len(given), SEQUENCE)
+    ids = np.concatenate([ids for ids, _ in given]).astype("<i4", copy=False)
+    mask = np.concatenate([mask for _, mask in given]).astype(np.uint8, copy=False)
+    start = 0
+    for entry, (own, trains) in zip(told, given, strict=True):
+        trained = np.flatnonzero(trains[1:])
+        entry["start"], entry["length"], entry["trained"] = start, len(own), len(trained)
+        entry["first"] = trained[0] + 1 if len(trained) else len(own)
+        start += len(own)
+    told["prompt"] = point(0, ids[: told["first"][0]].tobytes())
+    told["content"] = point(0, told["length"].tobytes(), ids.tobytes(), mask.tobytes())
+    return Conversation(ids, mask, told)
+
+
 class SpoolWriter:
     """Writes a spool into a folder that it empties first; a context manager."""
 
@@ -51,27 +77,15 @@ class SpoolWriter:
         ]
         return self
 
-    def add(self, row: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
-        """Append a conversation: of each of its sequences int32[n] ids and uint8[n] mask, n > 0."""
-        given = [
-            (np.ascontiguousarray(ids, "<i4"), np.ascontiguousarray(mask, np.uint8))
-            for ids, mask in row
-        ]
-        told = np.zeros(len(given), SEQUENCE)
-        start = self._tokens
-        for entry, (ids, mask) in zip(told, given, strict=True):
-            trained = np.flatnonzero(mask[1:])
-            entry["start"], entry["length"], entry["trained"] = start, len(ids), len(trained)
-            entry["first"] = trained[0] + 1 if len(trained) else len(ids)
-            start += len(ids)
-            self._files[0].write(ids.data)
-            self._files[1].write(mask.data)
+    def add(self, row: Conversation) -> None:
+        """Append a conversation."""
+        told = row.sequences.copy()
+        told["start"] += self._tokens
         told["row"] = self._rows
-        told["prompt"] = point(0, given[0][0][: told["first"][0]].tobytes())
-        told["content"] = point(0, *(part.tobytes() for pair in given for part in pair))
-        self._files[2].write(told.tobytes())
-        self._sequences, self._rows = self._sequences + len(given), self._rows + 1
-        self._tokens = start
+        for file, part in zip(self._files, (row.ids, row.mask, told), strict=True):
+            file.write(part.data)
+        self._sequences, self._rows = self._sequences + len(told), self._rows + 1
+        self._tokens += len(row.ids)
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         self._exit.close()
