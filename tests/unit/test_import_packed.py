@@ -98,14 +98,14 @@ def test_faults_are_named_with_file_and_row(fault, take, tmp_path, monkeypatch):
     changed, said = FAULTS[fault]
     write("given/train/a.parquet", [GOOD] * 2)
     write("given/train/b.parquet", [*[GOOD] * 7, GOOD | changed, GOOD])
-    with pytest.raises(UserError, match=re.escape(f"given/train/b.parquet: row 7: {said}")):
+    with pytest.raises(UserError, match=re.escape(f"given/train/b.parquet: row 8: {said}")):
         take()
     assert not (tmp_path / "taken").exists()
 
 
 def test_of_several_faults_the_first_row_is_told(take):
     write("given/a.parquet", [GOOD, GOOD | {"loss_mask": [2] * 6}, GOOD | {"seq_start_id": []}])
-    with pytest.raises(UserError, match="row 1: loss_mask"):
+    with pytest.raises(UserError, match="row 2: loss_mask"):
         take()
 
 

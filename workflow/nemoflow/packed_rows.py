@@ -46,7 +46,7 @@ def check(path: Path, rules: Rules) -> Found:
     """Read every row of a file, a few at a time.
 
     Raises:
-        UserError: says the file, the row from 0, and what is wrong with it.
+        UserError: says the file, the row from 1, and what is wrong with it.
     """
     found = Found()
     with open(path, "rb") as file, naming(file):
@@ -58,7 +58,7 @@ def check(path: Path, rules: Rules) -> Found:
             wrong = min(_faults(*rows, rules), default=None)
             if wrong:
                 row, what = wrong
-                raise UserError(f"import: {path}: row {found.rows + row}: {what}")
+                raise UserError(f"import: {path}: row {found.rows + row + 1}: {what}")
             found.lengths.append(np.diff(_edges(rows[0], rows[2]), append=len(rows[0].values)))
             found.counts.append(rows[2].lengths)
             found.rows += batch.num_rows
