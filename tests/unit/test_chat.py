@@ -8,7 +8,7 @@ import small_chats
 import small_encoders
 from nemoflow.chat import special_tokens
 from nemoflow.errors import UserError
-from nemoflow.messages import Drop
+from nemoflow.rows import Drop
 from nemoflow.vocabulary import Folder
 from small_chats import CHATML, NEMOTRON, assistant, rendered, stretches, system, tool, user
 

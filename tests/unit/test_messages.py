@@ -2,7 +2,8 @@
 
 import pytest
 
-from nemoflow.messages import Unusable, clean, cleaned, parsed, strings, without_nulls
+from nemoflow.messages import clean, cleaned, parsed, strings, without_nulls
+from nemoflow.rows import Unusable
 
 
 def test_one_form():

@@ -17,7 +17,8 @@ from nemoflow import encoding, filters, jsonl, masks, messages, reasoning
 from nemoflow.chat_template import Template
 from nemoflow.corpus import Row
 from nemoflow.errors import UserError
-from nemoflow.messages import Drop, Message, Unusable
+from nemoflow.messages import Message
+from nemoflow.rows import Drop, Unusable
 from nemoflow.splits import point
 from nemoflow.vocabulary import HUGGINGFACE, Folder
 

@@ -18,7 +18,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from nemoflow.errors import UserError
-from nemoflow.messages import Message, Unusable
+from nemoflow.messages import Message
+from nemoflow.rows import Unusable
 
 BEGIN, END = "\ud800", "\udfff"
 METHODS = frozenset(dir(dict))  # they come before items of the same name

@@ -15,7 +15,8 @@ from nemoflow.environments import Environments
 from nemoflow.errors import UserError
 from nemoflow.kept_rows import SPLITS, Chosen
 from nemoflow.progress import Bytes
-from nemoflow.prompt_rows import Row, Unusable, check, difficulty_of, environment, prompt
+from nemoflow.prompt_rows import Row, check, difficulty_of, environment, prompt
+from nemoflow.rows import Unusable
 from nemoflow.splits import point
 
 SHOWN = 10  # names in a message

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nemoflow.chat_template import BEGIN, END, Template
-from nemoflow.messages import Message, Unusable
+from nemoflow.messages import Message
+from nemoflow.rows import Unusable
 
 Piece = tuple[str, bool]
 

@@ -1,26 +1,13 @@
 """The messages of a conversation, brought to one form before a template sees them."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
+from nemoflow.rows import Unusable
+
 Message = dict[str, Any]
 ROLES = ("system", "user", "assistant", "tool")
-
-
-class Drop(NamedTuple):
-    """Why a row cannot be used."""
-
-    reason: str
-    detail: str = ""
-
-
-class Unusable(ValueError):
-    """A row that cannot be used; carries its `Drop`."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason)
-        self.drop = Drop(reason, detail)
 
 
 def cleaned(messages: Any) -> list[Message]:

@@ -18,8 +18,8 @@ from nemoflow import corpus
 from nemoflow.filters import MISSING, field
 from nemoflow.listed import Listed
 from nemoflow.progress import say
-from nemoflow.prompt_rows import Row, Unusable
-from nemoflow.rows import RowCount
+from nemoflow.prompt_rows import Row
+from nemoflow.rows import RowCount, Unusable
 
 MARK = "_hf_placeholder"
 

@@ -6,17 +6,10 @@ from typing import Any
 
 from nemoflow.files import canonical
 from nemoflow.filters import field, is_number
+from nemoflow.rows import Unusable
 
 Row = dict[str, Any]
 NO_ENVIRONMENT = "(none)"  # rows of evaluations and pairs have no agent_ref
-
-
-class Unusable(Exception):
-    """A row that cannot be used: `reason` is what it is counted under, the message says why."""
-
-    def __init__(self, reason: str, why: str):
-        super().__init__(why)
-        self.reason = reason
 
 
 def check(row: Row, kind: str) -> None:

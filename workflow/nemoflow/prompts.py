@@ -19,8 +19,8 @@ from nemoflow.kept_rows import SPLITS, KeptRows
 from nemoflow.listed import Listed
 from nemoflow.placeholders import External, Given, filled, gathered
 from nemoflow.prompt_holdout import hold_out
-from nemoflow.prompt_rows import Row, Unusable, check, difficulty_of, environment, prompt
-from nemoflow.rows import RowCount
+from nemoflow.prompt_rows import Row, check, difficulty_of, environment, prompt
+from nemoflow.rows import RowCount, Unusable
 from nemoflow.source_file import SourceFile
 from nemoflow.splits import point
 
@@ -99,7 +99,7 @@ def read_file(
         try:
             yield Given(split, place, row, line_of(row))
         except Unusable as fault:
-            counts.drop(environment(row), fault.reason, f"{place}: {fault}")
+            counts.drop(environment(row), fault.drop.reason, f"{place}: {fault}")
     counts.add_unread(unread)
 
 
@@ -123,7 +123,7 @@ def keep_usable(
             name = told.get("difficulty") if given.split == "train" else None
             difficulty = difficulty_of(row, name)
         except Unusable as fault:
-            counts.drop(environment(row), fault.reason, f"{given.place}: {fault}")
+            counts.drop(environment(row), fault.drop.reason, f"{given.place}: {fault}")
             continue
         counts.keep()
         kept.append(line)

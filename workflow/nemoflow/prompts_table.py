@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nemoflow import manifest, specs
+from nemoflow.columns import aligned
 from nemoflow.config import Config
 from nemoflow.kept_rows import SPLITS
 from nemoflow.products import PATHS
@@ -38,12 +39,8 @@ def table(environments: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     order = sorted(environments, key=lambda name: (-environments[name]["in"], name))
     counts = {name: numbers(environments[name]) for name in order}
     sums = [sum(column) for column in zip(*counts.values(), strict=True)]
-    cells = [[name, *(f"{n:,}" for n in row)] for name, row in [*counts.items(), ("in all", sums)]]
-    rows = [list(HEAD), *cells]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *rest in rows:
-        padded = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
-        yield "  ".join([f"{first:<{widths[0]}}", *padded])
+    cells = [(name, *(f"{n:,}" for n in row)) for name, row in [*counts.items(), ("in all", sums)]]
+    yield from aligned([HEAD, *cells])
 
 
 def numbers(counts: Mapping[str, Any]) -> list[int]:

@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 from nemoflow import corpus, first_rows
 from nemoflow.chat import Place, Rendered, Renderer, Unread
 from nemoflow.errors import UserError
-from nemoflow.messages import Drop
 from nemoflow.pools import pool
 from nemoflow.progress import Bytes
-from nemoflow.rows import RowCount
+from nemoflow.rows import Drop, RowCount
 from nemoflow.source_file import SourceFile
 from nemoflow.spool import Conversation, SpoolWriter, conversation
 from nemoflow.tokens import described

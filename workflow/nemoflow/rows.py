@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from nemoflow.errors import UserError
 
@@ -15,6 +15,21 @@ FILTER = "filter:"  # and the field
 def faults_of(dropped: Mapping[str, int]) -> dict[str, int]:
     """The dropped rows, by reason, that are faults of the data."""
     return {reason: rows for reason, rows in dropped.items() if not is_filter(reason)}
+
+
+class Drop(NamedTuple):
+    """Why a row is not used: what it is counted under, and what is wrong with this one."""
+
+    reason: str
+    detail: str = ""
+
+
+class Unusable(Exception):
+    """A row that cannot be used."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(detail or reason)
+        self.drop = Drop(reason, detail)
 
 
 def is_filter(reason: str) -> bool:
