@@ -144,7 +144,7 @@ def test_snakemake_builds_nothing_from_wrong_bytes(checkout):
     remove(export)
     forget(scores)
     packed = KINDS["packed"]
-    checkout.edit(packed, '"rows": 286', '"rows": 287')
+    checkout.edit(packed, '"rows": 285', '"rows": 287')
     done = checkout.run(*checkout.snakemake("--keep-going", "--", scores, SFT))
     assert done.returncode == 1 and "Traceback" not in done.stdout, done.stdout
     assert f"error: {payload(export)}: " in done.stdout
