@@ -152,8 +152,7 @@ class Renderer:
         return text[: offsets[most - 1][1]] if most else ""
 
     def _messages(self, row: Row) -> list[Message]:
-        given = filters.field(row, self._settings["messages_field"])
-        return messages.cleaned(None if given is filters.MISSING else given)
+        return messages.cleaned(filters.field(row, self._settings["messages_field"]))
 
     def _tools(self, row: Row) -> list[dict] | None:
         tools = filters.field(row, self._settings["tools_field"])

@@ -23,6 +23,7 @@ from nemoflow.vocabulary import HUGGINGFACE, SENTENCEPIECE, Folder
 os.environ.setdefault("RAYON_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+CACHE = 160 << 20  # bytes that gigatoken's may grow to in each process
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 

@@ -19,7 +19,6 @@ from nemoflow.pools import pool
 from nemoflow.progress import say
 from nemoflow.vocabulary import HUGGINGFACE, Folder
 
-CACHE = 160 << 20  # bytes that gigatoken's cache may grow to in each process
 MOST_BYTES, MOST_ROWS = 256 << 10, 64
 ENOUGH = 3  # rows for which a template fails, and none for which it does not
 EXAMPLE = 2000  # characters
@@ -63,7 +62,7 @@ def with_gigatoken(
     if why := encoding.refusal(folder):
         return None, why
     try:
-        return Renderer(folder, settings, encoding.Gigatoken(folder, CACHE)), None
+        return Renderer(folder, settings, encoding.Gigatoken(folder, encoding.CACHE)), None
     except (ValueError, RuntimeError) as error:  # of what it knows that it cannot do
         return None, str(error).partition("\n")[0]
 

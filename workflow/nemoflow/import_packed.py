@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nemoflow import imports, manifest, packed_rows, specs
+from nemoflow import imports, packed_rows, specs
 from nemoflow.bins import Bins
 from nemoflow.config import Config
 from nemoflow.errors import UserError
@@ -129,15 +129,6 @@ def _joined(parts: list[packed_rows.Found]) -> tuple[np.ndarray, Bins]:
 
 
 def check_early(config: Config, mixture: str, product: Path) -> None:
-    """Raise UserError where an import's path holds nothing, found without reading any file.
-
-    Where the product stands, built from this very spec, the path need not exist any more.
-    """
+    """Raise UserError where the path of a mixture to import holds no Parquet files."""
     identity = specs.of(config, "pack", {"mixture": mixture}).identity
-    built = manifest.read(product) if product.exists() else {}
-    if "import" not in identity or built.get("identity") == identity:
-        return
-    try:
-        find(identity["import"])
-    except UserError as error:
-        raise UserError(f"{config.place('mixtures', mixture, 'import')}: {error}") from None
+    imports.refuse_missing(identity, product, config.place("mixtures", mixture, "import"), find)

@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from nemoflow import manifest, specs
+from nemoflow import imports, specs
 from nemoflow.blend import SPLITS
 from nemoflow.config import Config
 from nemoflow.errors import UserError
@@ -185,16 +185,7 @@ def placed(path: Path, split: str, prefix: str) -> Path:
 
 
 def check_early(config: Config, tokenizer: str, corpus: str, product: Path) -> None:
-    """Raise UserError for what would stop a corpus's import, found without reading any file.
-
-    Where the product stands, built from this very spec, the path need not exist any more.
-    """
+    """Raise UserError where the path of a corpus to import holds no shards."""
     identity = specs.of(config, "corpus", {"tokenizer": tokenizer, "corpus": corpus}).identity
-    built = manifest.read(product) if product.exists() else {}
-    if "import" not in identity or built.get("identity") == identity:
-        return
     kind = "corpora" if corpus in config.raw["corpora"] else "blends"
-    try:
-        find(identity["import"])
-    except UserError as error:
-        raise UserError(f"{config.place(kind, corpus, 'import')}: {error}") from None
+    imports.refuse_missing(identity, product, config.place(kind, corpus, "import"), find)

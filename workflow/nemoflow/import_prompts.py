@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nemoflow import imports, jsonl, manifest, specs
+from nemoflow import imports, jsonl, specs
 from nemoflow.config import Config
 from nemoflow.environments import Environments
 from nemoflow.errors import UserError
@@ -88,15 +88,6 @@ def rows(copy: Path, file: Path) -> Iterator[tuple[int, Row]]:
 
 
 def check_early(config: Config, prompts: str, product: Path) -> None:
-    """Raise UserError for a path of prompts to import at which there are none.
-
-    Where the product stands, built from this very spec, the path need not exist any more.
-    """
+    """Raise UserError where the path of prompts to import holds none."""
     identity = specs.of(config, "resolve", {"prompts": prompts}).identity
-    built = manifest.read(product) if product.exists() else {}
-    if "import" not in identity or built.get("identity") == identity:
-        return
-    try:
-        find(identity["import"])
-    except UserError as error:
-        raise UserError(f"{config.place('prompts', prompts, 'import')}: {error}") from None
+    imports.refuse_missing(identity, product, config.place("prompts", prompts, "import"), find)

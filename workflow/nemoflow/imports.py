@@ -8,7 +8,7 @@ import fcntl
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,22 @@ def check_use(written: str, facts: Mapping[str, Any], use: Mapping[str, Any]) ->
             f"{use['continues']}: continue needs an optimizer, and {written} ({facts['format']})"
             " has none; set init: weights"
         )
+
+
+def refuse_missing(
+    identity: Mapping[str, Any], product: Path, place: str, find: Callable[[str], Any]
+) -> None:
+    """Raise UserError where `find` finds nothing to import; no file is read.
+
+    Where the product stands, built from this very identity, the path need not exist any more.
+    """
+    built = manifest.read(product) if product.exists() else {}
+    if "import" not in identity or built.get("identity") == identity:
+        return
+    try:
+        find(identity["import"])
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
 
 
 def check_early(config: Config, run: str, product: Path) -> None:

@@ -5,13 +5,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
 from typing import Any
 
 from nemoflow.errors import UserError
-from nemoflow.workers import die_with_parent
-
-FORK = get_context("fork")  # a loaded tokenizer is shared until somebody writes to it
+from nemoflow.workers import CONTEXT, die_with_parent
 
 
 @contextmanager
@@ -23,7 +20,7 @@ def pool(
     Raises:
         UserError: one of them was killed.
     """
-    processes = ProcessPoolExecutor(workers, FORK, start, (begin, *given))
+    processes = ProcessPoolExecutor(workers, CONTEXT, start, (begin, *given))
     try:
         yield processes
     except BrokenProcessPool:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,9 @@ from nemoflow.progress import Bytes, say
 from nemoflow.text_rows import Rows
 from nemoflow.turns import Turns
 from nemoflow.vocabulary import Folder
-from nemoflow.workers import Shard, die_with_parent, work
+from nemoflow.workers import CONTEXT, Shard, die_with_parent, work
 
-CACHE = 160 << 20  # bytes that gigatoken's cache may grow to in each process
 SELF_TEST = 256 << 10  # bytes of a part's own texts that both tokenizers encode
-CONTEXT = get_context("fork")  # a loaded tokenizer is shared until somebody writes to it
 
 Json = dict[str, Any]
 Pieces = dict[int, list[Json]]
@@ -103,7 +100,7 @@ def make_fast(job: Job, shards: Pieces, workers: int, finished: Done) -> None:
         samples = [sample(job, shards), list(gate.stress(job.folder.told.added_tokens))]
         heard = crew.start(encode_samples, job.folder, samples)  # loads while gigatoken does
         try:
-            encoder = encoding.Gigatoken(job.folder, CACHE)
+            encoder = encoding.Gigatoken(job.folder, encoding.CACHE)
         except (ValueError, RuntimeError) as error:  # of what it knows that it cannot do
             raise Differs(str(error).partition("\n")[0]) from None
         verdict = partial(compare, encoder, samples, heard)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from multiprocessing import parent_process
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from nemoflow.errors import MACHINE, UserError
 from nemoflow.turns import Turns
 
 MOST_WAITING = 64 << 20  # bytes of ids that a process holds while other blocks come first
+CONTEXT = get_context("fork")  # a loaded tokenizer is shared until somebody writes to it
 DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
