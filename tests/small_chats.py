@@ -4,6 +4,7 @@ import json
 import random
 import re
 
+import msgspec
 import numpy as np
 
 import small_tokenizer
@@ -72,6 +73,12 @@ def renderer(folder, template, encoder=None, reasoning=None, **settings):
     modes = REASONING | (reasoning or {})
     told = SETTINGS | {"template": template, "reasoning": modes} | settings
     return Renderer(folder, told, encoder)
+
+
+def one(renderer, row):
+    """The sequences of one row, or why there are none."""
+    made = renderer.render("", [(0, msgspec.json.encode(row))])
+    return made.kept[0] if made.kept else made.dropped[0]
 
 
 def rendered(folder, rows, template=NEMOTRON, **settings):

@@ -10,7 +10,7 @@ from nemoflow.chat import special_tokens
 from nemoflow.errors import UserError
 from nemoflow.rows import Drop
 from nemoflow.vocabulary import Folder
-from small_chats import CHATML, NEMOTRON, assistant, rendered, stretches, system, tool, user
+from small_chats import CHATML, NEMOTRON, assistant, one, rendered, stretches, system, tool, user
 
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"properties": {"a": {}}}}}
 
@@ -28,7 +28,7 @@ def spans(folder):
     def run(messages, template=NEMOTRON, **row):
         if template not in known:
             known[template] = small_chats.renderer(folder, template)
-        made = known[template].one({"messages": messages} | row)
+        made = one(known[template], {"messages": messages} | row)
         if isinstance(made, Drop):
             return made.reason
         return [stretches(folder, sequence) for sequence in made]
@@ -175,10 +175,10 @@ def test_fields_of_other_names_and_in_other_fields(folder):
     fields = {"messages_field": "data.turns", "tools_field": "data.functions"}
     ours = small_chats.renderer(folder, NEMOTRON, **fields)
     turns = [user("a"), assistant("b")]
-    (found,) = ours.one({"data": {"turns": turns, "functions": [TOOL]}, "tools": 3})
-    (same,) = small_chats.renderer(folder, NEMOTRON).one({"messages": turns, "tools": [TOOL]})
+    (found,) = one(ours, {"data": {"turns": turns, "functions": [TOOL]}, "tools": 3})
+    (same,) = one(small_chats.renderer(folder, NEMOTRON), {"messages": turns, "tools": [TOOL]})
     assert found.ids.tolist() == same.ids.tolist()
-    assert ours.one({"messages": turns}).reason == "missing_messages"
+    assert one(ours, {"messages": turns}).reason == "missing_messages"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_fields_of_other_names_and_in_other_fields(folder):
 def test_rows_that_are_not_asked_for(folder, row, reason):
     told = {"used_in": "v3", "filters": {"meta.score": {"min": 5}}}
     ours = small_chats.renderer(folder, CHATML, **told)
-    made = ours.one({"messages": [user("a"), assistant("b")]} | row)
+    made = one(ours, {"messages": [user("a"), assistant("b")]} | row)
     assert (made.reason if isinstance(made, Drop) else None) == reason
 
 

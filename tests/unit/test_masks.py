@@ -14,6 +14,7 @@ from small_chats import (
     TOOLS,
     Chats,
     assistant,
+    one,
     renderer,
     stretches,
     system,
@@ -129,7 +130,7 @@ def trained(folder):
     """The trained texts of each sequence of some messages, or why there are none."""
 
     def run(given, template, **settings):
-        made = renderer(folder, template, **settings).one({"messages": given, "tools": TOOLS})
+        made = one(renderer(folder, template, **settings), {"messages": given, "tools": TOOLS})
         if not isinstance(made, list):
             return made
         told = [stretches(folder, sequence) for sequence in made]
@@ -151,7 +152,7 @@ REASONED = numbered(
 def test_headers_of_llama_and_a_token_that_begins_a_text(folder, trained):
     turns = [system(" s "), user("a"), assistant("\n b "), user("c"), assistant(""), user("d")]
     assert trained(turns, LLAMA) == [["b<|eot_id|>", "<|eot_id|>"]]
-    (sequence,) = renderer(folder, LLAMA).one({"messages": turns})
+    (sequence,) = one(renderer(folder, LLAMA), {"messages": turns})
     ((head, _), *_, (tail, _)) = stretches(folder, sequence)
     assert head.startswith("<s><|start_header_id|>system<|end_header_id|>\n\ns<|eot_id|>")
     assert sequence.ids[0] == folder.bos

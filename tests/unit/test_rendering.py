@@ -21,7 +21,7 @@ from nemoflow.messages import cleaned
 from nemoflow.reasoning import parts
 from nemoflow.spool import Spool
 from nemoflow.vocabulary import Folder
-from small_chats import CHATML, NEMOTRON, Chats, assistant, rendered, stretches, user
+from small_chats import CHATML, NEMOTRON, Chats, assistant, one, rendered, stretches, user
 
 PARTS = ("tokens.bin", "masks.bin", "sequences.bin", "spool.json")
 
@@ -115,7 +115,7 @@ def test_every_kind_of_file_gives_the_same_spool(make, tmp_path, folder):
         found.append(written)
     assert all(written == found[0] for written in found)
     spool, plain = Spool(tmp_path / "spool"), small_chats.renderer(folder, NEMOTRON)
-    expected = [sequence for row in rows for sequence in plain.one(row)]
+    expected = [sequence for row in rows for sequence in one(plain, row)]
     assert spool.sequences["row"].tolist() == list(range(36)) and len(expected) == 36
     for index, (ids, mask) in enumerate(expected):
         assert [part.tolist() for part in spool.sequence(index)] == [ids.tolist(), mask.tolist()]
@@ -223,7 +223,7 @@ def ours(folder):
 @given(st.lists(st.tuples(st.booleans(), texts, st.none() | texts), max_size=8))
 def test_every_answer_is_trained_once_whatever_is_said(folder, ours, told):
     turns = [assistant(text, why) if answers else user(text) for answers, text, why in told]
-    made = ours.one({"messages": turns})
+    made = one(ours, {"messages": turns})
     answers = [turn for turn in turns if turn["role"] == "assistant"]
     if not answers:
         assert made.reason == ("no_assistant" if turns else "empty_messages")

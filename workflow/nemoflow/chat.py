@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 
 from nemoflow import encoding, filters, jsonl, masks, messages, reasoning
@@ -102,11 +101,6 @@ class Renderer:
                 made.dropped[number] = Drop("no_trained_tokens")
         self.encoder.rest()
         return made
-
-    def one(self, row: Row) -> list[Sequence] | Drop:
-        """The sequences of one row, or why there are none."""
-        made = self.render("", [(0, msgspec.json.encode(row))])
-        return made.kept[0] if made.kept else made.dropped[0]
 
     def _pieces(self, row: Row, mode: reasoning.Mode, noted: list[str]) -> list[list[masks.Piece]]:
         """The stretches of each sequence of a row."""
