@@ -23,8 +23,11 @@ wildcard_constraints:
     source=NAME,
     prompts=NAME,
     step=NAME,
-    stage=r"(pretrain|sft|rl)(\.[a-z0-9_-]+)?",
+    stage=r"(pretrain|merged|sft|rl)(\.[a-z0-9_-]+)?",
+    window=NAME,
     task=NAME,
+    kind="tokens|packed|prompts",
+    data=NAME,
 
 
 def politely(function):

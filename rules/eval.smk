@@ -20,11 +20,26 @@ rule export:
             step=names.exported_step,
         ),
         imported=collect("results/{owner}/init.json", owner=names.importer_of_stage),
+        merged=collect(
+            "results/{owner}/pretrain/{phase}/merged/{window}.json",
+            owner=names.merger_of_stage,
+            phase=names.merged_phase,
+            window=names.exported_window,
+        ),
+        base=collect(
+            "results/{owner}/pretrain/{phase}/checkpoint.json",
+            owner=names.owner_of_adapted,
+            phase=names.adapted_phase,
+        ),
+        imported_base=collect(
+            "results/{owner}/init.json", owner=names.importer_of_adapted
+        ),
         tokenizer=collect(
             "results/data/tokenizers/{tokenizer}.json", tokenizer=names.tokenizer
         ),
     output:
         model="results/{run}/export/{stage}.json",
+        parity="results/{run}/parity/{stage}.json",
     log:
         "results/{run}/logs/export-{stage}.log",
     resources:
@@ -34,8 +49,9 @@ rule export:
         spec=spec("export"),
     shell:
         "python workflow/scripts/export.py --spec {params.spec:q}"
-        " --checkpoint {input.pretrain} {input.sft} {input.rl} {input.imported}"
-        " --tokenizer {input.tokenizer} --output {output.model} --log {log:q}"
+        " --checkpoint {input.pretrain} {input.sft} {input.rl} {input.imported} {input.merged}"
+        " --base {input.base} {input.imported_base} --tokenizer {input.tokenizer}"
+        " --output {output.model} --parity {output.parity} --log {log:q}"
         " --machine nodes={resources.nodes} gres={resources.gres:q} threads={threads}"
 
 

@@ -2,7 +2,7 @@
 
 
 rule report:
-    """Draw the graph, curves, mixture, scores, generations and provenance of a run."""
+    """Draw the scores, caveats, graph, curves, data, answers and provenance of a run."""
     input:
         eval="results/{run}/eval.json",
         imported=collect("results/{owner}/init.json", owner=names.importer),
@@ -26,6 +26,18 @@ rule report:
             step=names.own_steps,
         ),
         data=collect("results/data/packed/{mixture}.json", mixture=names.sft_mixture),
+        parity=collect(
+            "results/{owner}/parity/{stage}.json",
+            zip,
+            owner=names.exporters,
+            stage=names.evaluated,
+        ),
+        parity_of_imported=collect(
+            "results/{owner}/parity/init.json", owner=names.importer
+        ),
+        contamination=collect(
+            "results/{searched}/contamination.json", searched=names.searched
+        ),
     output:
         page="results/{run}/report.html",
     log:
@@ -36,4 +48,5 @@ rule report:
         "python workflow/scripts/report.py --spec {params.spec:q} --eval {input.eval}"
         " --imported {input.imported} --blends {input.blends}"
         " --checkpoints {input.pretrain} {input.sft} {input.rl}"
-        " --packed {input.data} --output {output.page} 2>&1 | tee {log:q}"
+        " --packed {input.data} --parity {input.parity_of_imported} {input.parity}"
+        " --contamination {input.contamination} --output {output.page} 2>&1 | tee {log:q}"

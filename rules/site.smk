@@ -5,7 +5,15 @@ from snakemake.resources import Resource, Resources
 from nemoflow import site
 
 # Those that start an engine; a test compares them with the rules.
-GPU_RULES = ("pretrain", "sft", "rl", "export", "eval_task")
+GPU_RULES = (
+    "import_model",
+    "pretrain",
+    "merge",
+    "sft",
+    "rl",
+    "export",
+    "eval_task",
+)
 
 
 @politely

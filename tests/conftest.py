@@ -5,6 +5,8 @@ import signal
 
 import pytest
 
+import small_browser
+from nemoflow.chromium import browser
 from workflow.checkout import Checkout, once
 
 os.environ.setdefault("NEMOFLOW_DEVICE", "cpu")  # golden digests are a CPU's
@@ -68,3 +70,12 @@ def copy(built, tmp_path) -> Checkout:
 def fresh(tmp_path) -> Checkout:
     """A checkout with nothing built."""
     return Checkout.fresh(tmp_path / "checkout")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A running browser; skipped where there is none and none can be installed."""
+    if reason := small_browser.install():
+        pytest.skip(reason)
+    with browser() as running:
+        yield running

@@ -132,6 +132,8 @@ def job(task, progress, inputs, model=MODEL, options=OPTIONS, seed=7, **config):
             "clip_high": 0.28,
             "kl": 0.0,
         },
+        "merge": batches | {"init": "random", "stop_iteration": 14},
+        "import": {"model": model},
         "export": {"model": model, "dtype": "float32"},
     }[task]
     Path(progress).mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,7 @@ class Results:
         return {
             "config": {"about": "a run of a test", "eval": self.asked, "seed": 7},
             "chain": [*self.stages, "rl.branch"],
-            "gaps": {"phase1": [["books", 0.2, "nobody may have them"]]},
+            "gaps": {"pretrain.phase1": [["books", 0.2, "nobody may have them"]]},
         }
 
     def shards(self, name):
@@ -154,7 +154,7 @@ class Results:
                 self.put(path, {"stage": "eval_task"}, [models[stage]], files, **score)
                 scores.setdefault(stage, {})[task] = score
         scores["rl"][self.tasks[0]] |= {
-            "published": 0.8, "tolerance": 0.05, "verdict": "reproduced"
+            "published": 0.8, "tolerance": 0.05, "verdict": "passed"
         }  # fmt: skip
         path = f"results/{self.run}/eval.json"
         content = {"run": self.run, "stages": scores, "models": dict.fromkeys(models, "ab12.dir")}

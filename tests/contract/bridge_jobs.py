@@ -11,7 +11,8 @@ from nemoflow.engines.megatron import validate
 
 CONFIG = Config(Path(__file__).parents[2] / "config")
 NODES = {"super3": 128, "nano3": 128, "super3-smoke": 1}
-LORA = {"rank": 16, "alpha": 32, "dropout": 0.05, "targets": ["linear_qkv", "in_proj"]}
+TARGETS = ["linear_qkv", "linear_proj", "linear_fc1", "linear_fc2", "in_proj", "out_proj"]
+LORA = {"rank": 16, "alpha": 32, "dropout": 0.05, "targets": TARGETS}
 
 
 def asked(run: str, stage: str, nodes: int = 0, gpu: str = "b200", **changes: Any) -> dict:

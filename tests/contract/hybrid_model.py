@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from megatron.core import parallel_state
 from megatron.core.activations import squared_relu
 from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
@@ -22,7 +23,7 @@ from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParall
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
 from megatron.core.transformer.dot_product_attention import DotProductAttention
-from megatron.core.transformer.enums import AttnMaskType
+from megatron.core.transformer.enums import AttnBackend, AttnMaskType
 from megatron.core.transformer.moe import moe_layer
 from megatron.core.transformer.multi_token_prediction import (
     MultiTokenPredictionBlock,
@@ -38,9 +39,47 @@ from megatron.core.transformer.transformer_layer import (
     TransformerLayerSubmodules,
 )
 
+# Fields for a model without transformer-engine, causal-conv1d and fused kernels.
+ON_CPU = {
+    "apply_rope_fusion": False,
+    "attention_backend": AttnBackend.auto,
+    "moe_grouped_gemm": False,
+    "moe_permute_fusion": False,
+    "moe_shared_expert_overlap": False,
+    "use_cpu_initialization": True,
+    "use_mamba_mem_eff_path": False,
+    "moe_token_dispatcher_type": "allgather",
+    "gradient_accumulation_fusion": False,
+    "bias_activation_fusion": False,
+    "bias_dropout_fusion": False,
+    "masked_softmax_fusion": False,
+    "persist_layer_norm": False,
+}
+
+
+class LayerNormColumnParallelLinear(ColumnParallelLinear):
+    """In place of transformer-engine's linear layer that norms its input; its weights' names."""
+
+    def __init__(
+        self, input_size: int, output_size: int, *, config: TransformerConfig, **rest: Any
+    ):
+        super().__init__(input_size, output_size, config=config, **rest)
+        self.layer_norm_weight = torch.nn.Parameter(torch.ones(input_size))
+        self.epsilon = config.layernorm_epsilon
+        self.in_features, self.out_features, self.tp_size = input_size, output_size, 1
+        self.return_layernorm_output = False  # as transformer-engine's, for adapters
+
+    def forward(self, x: torch.Tensor, **rest: Any) -> tuple[Any, torch.Tensor | None]:
+        """Output, where asked for with what went into the matrix, and absent bias."""
+        normed = F.rms_norm(x, x.shape[-1:], self.layer_norm_weight, self.epsilon)
+        output, bias = super().forward(normed, **rest)
+        return ((output, normed) if self.return_layernorm_output else output), bias
+
 
 class DuplicatedLinear(torch.nn.Linear):
     """In place of transformer-engine's linear layer, for the latent projections."""
+
+    tensor_model_parallel = False  # which Megatron-Bridge asks of a class it does not know
 
     def __init__(self, inputs: int, outputs: int, **unused: Any):
         super().__init__(inputs, outputs, bias=False)
@@ -57,8 +96,24 @@ class OneGenerator:
         """Change nothing."""
         return nullcontext()
 
+    def get_states(self) -> dict:
+        """None of its own."""
+        return {}
+
 
 def begin(device: str) -> None:
+    """Let megatron-core build models in this process, on a "cpu" or "cuda"."""
+    stand_in(device)
+    torch.distributed.init_process_group(
+        "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
+        store=torch.distributed.HashStore(),
+        rank=0,
+        world_size=1,
+    )
+    parallel_state.initialize_model_parallel()
+
+
+def stand_in(device: str) -> None:
     """Give megatron-core what it takes from transformer-engine, and on a "cpu" from CUDA."""
     if device == "cpu":
         torch.cuda.current_device = lambda: torch.device("cpu")
@@ -67,13 +122,6 @@ def begin(device: str) -> None:
     hybrid_block.TENorm = WrappedTorchNorm
     moe_layer.HAVE_TE = True
     moe_layer.TELinear = DuplicatedLinear
-    torch.distributed.init_process_group(
-        "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
-        store=torch.distributed.HashStore(),
-        rank=0,
-        world_size=1,
-    )
-    parallel_state.initialize_model_parallel()
 
 
 def transformer_config(model: dict[str, Any]) -> TransformerConfig:
@@ -97,10 +145,14 @@ def transformer_config(model: dict[str, Any]) -> TransformerConfig:
         moe_router_topk_scaling_factor=moe["scaling"],
         moe_router_score_function="sigmoid",
         moe_router_enable_expert_bias=True,
-        moe_router_load_balancing_type="none",
+        moe_router_bias_update_rate=moe["bias_update_rate"],
+        moe_router_load_balancing_type="seq_aux_loss",
+        moe_aux_loss_coeff=moe["aux_loss"],
         moe_router_dtype="fp32",
         mtp_num_layers=mtp["depths"] if mtp else None,
         mtp_use_repeated_layer=bool(mtp),
+        mtp_loss_scaling_factor=mtp["loss_scale"] if mtp else None,
+        calculate_per_token_loss=True,
         init_method_std=model["init_std"],
         layernorm_epsilon=model["norm_epsilon"],
         normalization="RMSNorm",
@@ -109,29 +161,26 @@ def transformer_config(model: dict[str, Any]) -> TransformerConfig:
         hidden_dropout=0.0,
         attention_dropout=0.0,
         is_hybrid_model=True,
-        # without transformer-engine, causal-conv1d and fused kernels
-        use_cpu_initialization=True,
-        use_mamba_mem_eff_path=False,
-        moe_token_dispatcher_type="allgather",
-        gradient_accumulation_fusion=False,
-        bias_activation_fusion=False,
-        bias_dropout_fusion=False,
-        masked_softmax_fusion=False,
-        persist_layer_norm=False,
+        **ON_CPU,
     )
 
 
 def stack_spec() -> ModuleSpec:
-    """The hybrid stack of torch's own layers; upstream's is of transformer-engine's."""
+    """The hybrid stack of torch's own layers; upstream's is of transformer-engine's.
+
+    The norms before attention and Mamba are parts of the linear layers behind them, as upstream.
+    """
     mixer = ModuleSpec(
         MambaMixer,
-        submodules=MambaMixerSubmodules(in_proj=ColumnParallelLinear, out_proj=RowParallelLinear),
+        submodules=MambaMixerSubmodules(
+            in_proj=LayerNormColumnParallelLinear, out_proj=RowParallelLinear
+        ),
     )
     attention = ModuleSpec(
         SelfAttention,
         params={"attn_mask_type": AttnMaskType.causal},
         submodules=SelfAttentionSubmodules(
-            linear_qkv=ColumnParallelLinear,
+            linear_qkv=LayerNormColumnParallelLinear,
             core_attention=DotProductAttention,
             linear_proj=RowParallelLinear,
         ),
@@ -142,16 +191,12 @@ def stack_spec() -> ModuleSpec:
         submodules=HybridStackSubmodules(
             mamba_layer=ModuleSpec(
                 MambaLayer,
-                submodules=MambaLayerSubmodules(
-                    norm=WrappedTorchNorm, mixer=mixer, mamba_bda=get_bias_dropout_add
-                ),
+                submodules=MambaLayerSubmodules(mixer=mixer, mamba_bda=get_bias_dropout_add),
             ),
             attention_layer=ModuleSpec(
                 TransformerLayer,
                 submodules=TransformerLayerSubmodules(
-                    input_layernorm=WrappedTorchNorm,
-                    self_attention=attention,
-                    self_attn_bda=get_bias_dropout_add,
+                    self_attention=attention, self_attn_bda=get_bias_dropout_add
                 ),
             ),
             moe_layer=ModuleSpec(
@@ -200,14 +245,20 @@ def build(model: dict[str, Any]) -> HybridModel:
     return network.eval()
 
 
+def causal(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The positions of tokens [batch, length], and the mask of what lies ahead of each."""
+    length = tokens.shape[1]
+    positions = torch.arange(length, device=tokens.device).expand_as(tokens)
+    ahead = torch.ones(1, 1, length, length, dtype=torch.bool, device=tokens.device)
+    return positions, ahead.triu(1)
+
+
 def logits(network: HybridModel, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
     """Logits [batch, length, vocabulary] of the model (`main`) and of each depth (`mtp1`, ...).
 
     A depth reads past the end of the sequence at its last positions.
     """
-    length = tokens.shape[1]
-    positions = torch.arange(length, device=tokens.device).expand_as(tokens)
-    future = torch.ones(1, 1, length, length, dtype=torch.bool, device=tokens.device).triu(1)
+    positions, future = causal(tokens)
     hidden = network.decoder(network.embedding(tokens, positions), attention_mask=future)
     names = ["main"]
     if network.mtp_process:

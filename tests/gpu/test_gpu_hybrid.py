@@ -31,8 +31,10 @@ MODEL = {
         "shared_ffn": 256,
         "latent": 64,
         "scaling": 2.5,
+        "bias_update_rate": 1e-3,
+        "aux_loss": 0.0,
     },
-    "mtp": {"pattern": "*E", "depths": 1},
+    "mtp": {"pattern": "*E", "depths": 1, "loss_scale": 0.1},
 }
 LENGTH = 300  # three chunks of megatron-core's scan
 STEPS = {"cuda": 20, "cpu": 3, "interpreter": 2}

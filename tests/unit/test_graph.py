@@ -77,7 +77,7 @@ def test_short_names_stand_for_the_last_of_each(config):
     ]
     for stage in MICRO:
         assert graph.full_name(run, graph.short_name(run, stage)) == stage
-    with pytest.raises(UserError, match="no stage rl.rlvr3; known: pretrain, sft, rl, pretrain.ph"):
+    with pytest.raises(UserError, match="no stage rl.rlvr3; known: pretrain, rl, pretrain"):
         graph.full_name(run, "rl.rlvr3")
 
 
@@ -177,3 +177,25 @@ def test_settings_of_a_stage_are_its_own_and_without_options(config):
     assert graph.settings_of(run, "sft")["after"] == "phase2"
     assert "options" not in graph.settings_of(run, "sft")
     assert graph.settings_of(run, "rl.rlvr2")["steps"]["rlvr2"]["prompts"] == "micro-problems"
+
+
+def test_averages_stand_beside_the_chain(config):
+    run = config.run("super3")
+    assert graph.merged(run) == ["merged.125b", "merged.250b", "merged.500b"]
+    assert graph.full_name(run, "merged") == "merged.500b"
+    assert graph.trained(run, "merged.125b") == "pretrain.phase2"
+    assert not set(graph.merged(run)) & set(graph.chain(run))
+    assert graph.merged(config.run("nano3")) == []
+    with pytest.raises(UserError, match="there is no stage merged; known: pretrain, rl, pretrain"):
+        graph.full_name(config.run("nano3"), "merged")
+
+
+def test_an_average_is_a_setting_of_the_phase_that_begins_with_it(config_folder):
+    text = "extends: super3\npretrain: {merge: {windows: {500b: 15000}}}\n"
+    ours, theirs = (with_runs(config_folder, other=text).run(name) for name in ("other", "super3"))
+    changed = [
+        stage
+        for stage in graph.chain(ours)
+        if graph.settings_of(ours, stage) != graph.settings_of(theirs, stage)
+    ]
+    assert changed == ["pretrain.long_context_1m"]

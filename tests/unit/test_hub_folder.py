@@ -38,3 +38,4 @@ def test_config_of_a_smaller_vocabulary_is_refused(tiny_tokenizer):
     config = hub_folder.config_of({**MODEL, "vocab_size": 9999}, "bfloat16", str(tiny_tokenizer))
     assert (config["dtype"], config["model_type"]) == ("bfloat16", "nemotron_h")
     assert config["eos_token_id"] is not None
+    assert 0 < config["time_step_min"] < 1e-6  # no bound in effect, and a logarithm

@@ -6,19 +6,28 @@ from pathlib import Path
 
 import pytest
 
-from nemoflow import files, imports, manifest, specs, stages
+from nemoflow import files, imports, manifest, specs, stages, training
 from nemoflow.config import Config
 from nemoflow.config.base import plain
 from nemoflow.errors import UserError
 from small_config import with_runs
 from small_models import MODEL, huggingface, megatron, safetensors
 
+PARITY = "results/x/parity/init.json"
 USE = {"readers": {"sft.engine": "megatron"}, "continues": None}
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
+    """In a folder of its own, with a stand-in for the engine that converts what was copied."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "run_job", as_it_is)
+
+
+def as_it_is(build, folder, log, machine, **job):
+    assert job == {"task": "import", "title": "import", "inputs": {"model": f"{folder}/model"}}
+    (folder / "model").rename(folder / "final")
+    files.write_json(folder / "parity.json", {"verdict": "passed"})
 
 
 def taken(path, model=MODEL, **use):
@@ -27,7 +36,7 @@ def taken(path, model=MODEL, **use):
     files.write_json("spec.json", {
         "stage": "import_model", "run": "x", "identity": identity, "options": {**USE, **use},
     })  # fmt: skip
-    stages.import_model("spec.json", "results/x/init.json")
+    stages.import_model("spec.json", "results/x/init.json", PARITY, "log")
     return manifest.read("results/x/init.json")
 
 
@@ -49,6 +58,7 @@ def test_a_hugging_face_model_is_taken_as_it_is():
     assert {name: Path(f"results/x/init/{name}").read_bytes() for name in before} == before
     assert [file["path"] for file in content["files"]] == sorted(before)
     assert str(Path.cwd()) not in Path("results/x/init.json").read_text()
+    assert files.read_json(PARITY) == {"verdict": "passed"}
 
 
 def test_links_of_a_download_are_followed():
@@ -81,6 +91,8 @@ def test_of_a_megatron_checkpoint_the_newest_iteration_is_taken(asked):
         "latest_checkpointed_iteration.txt",
     ]
     assert Path("results/x/init/latest_checkpointed_iteration.txt").read_text() == "100\n"
+    skipped = "the model stays in the format it came in (megatron)"
+    assert files.read_json(PARITY) == {"skipped": skipped, "verdict": "passed"}
 
 
 def empty(folder):

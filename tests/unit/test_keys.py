@@ -24,4 +24,4 @@ def test_a_blend_is_named_where_its_name_is_known(named, key):
 
 
 def test_a_rule_that_is_not_known_names_its_keys_itself():
-    assert keys.dotted("merge", {}, ("window", "last")) == "merge.window.last"
+    assert keys.dotted("distill", {}, ("loss", "scale")) == "distill.loss.scale"

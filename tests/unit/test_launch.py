@@ -56,8 +56,9 @@ def program(engine, python=sys.executable):
 
 def test_the_local_engine_and_its_harness_are_plain_processes_wherever(in_slurm):
     assert line(Machine(), "local").argv == program("local")
-    told = launch.line({"backend": "hf"}, "eval_task", JOB, Machine())
-    assert told.argv == program("harness") and not told.env
+    for backend in ("hf", "endpoint"):
+        told = launch.line({"backend": backend}, "eval_task", JOB, Machine())
+        assert told.argv == program("harness") and not told.env
 
 
 def test_one_machine_with_gpus_starts_torchrun():

@@ -66,3 +66,36 @@ def test_an_input_that_is_gone_is_missing():
     Path("results/small/export/rl.json").unlink()
     nodes, _ = drawn(results, [eval_path, *blends, *checkpoints, packed], checkpoints)
     assert nodes["export", "rl"].state == nodes["export", "rl"].facts == "missing"
+
+
+def test_an_average_stands_below_its_phase_and_what_goes_on_passes_it():
+    results = Results()
+    eval_path, blends, checkpoints, packed, _ = results.make()
+    path = "results/small/pretrain/phase2/merged/500b.json"
+    results.put(path, {"stage": "merge"}, [checkpoints[1]], {"a": "b"}, steps=[150, 200])
+    rows = [*checkpoints[:2], path, *checkpoints[2:]]
+    nodes, graph = drawn(results, [eval_path, *blends, *rows, packed], rows)
+    phase, average, sft = (nodes["checkpoint", n] for n in ("phase2", "merged 500b", "sft"))
+    assert phase.y < average.y < sft.y and average.facts == "2 checkpoints"
+    (around,) = [edge for edge in graph.edges if edge.endswith(f"V{sft.y}") and "H" in edge]
+    left = float(around.split("H")[1].partition("V")[0])
+    assert left < average.x  # not through the box
+
+
+def test_scores_stand_beside_the_model_though_their_items_trained_an_earlier_one():
+    results = Results()
+    eval_path, blends, checkpoints, packed, _ = results.make()
+    path = "results/small/eval/rl/sums.json"
+    inputs = ["results/small/export/rl.json", "results/data/prompts/sums.json"]
+    results.put(path, {"stage": "eval_task"}, inputs, metric="acc", value=0.5, stderr=0.1, n=2)
+    nodes, _ = drawn(results, [eval_path, *blends, *checkpoints, packed], checkpoints)
+    assert nodes["scores", "rl"].y == nodes["export", "rl"].y == nodes["checkpoint", "rlvr2"].y
+
+
+def test_bytes_that_are_elsewhere():
+    results = Results()
+    eval_path, blends, checkpoints, packed, _ = results.make()
+    Path("results/small/sft/checkpoint/model.safetensors").unlink()
+    Path("results/small/sft/checkpoint").rmdir()
+    nodes, _ = drawn(results, [eval_path, *blends, *checkpoints, packed], checkpoints)
+    assert nodes["checkpoint", "sft"].away and not nodes["checkpoint", "rlvr1"].away

@@ -9,6 +9,11 @@ from nemoflow.errors import UserError
 from nemoflow.names import Names
 from small_config import with_runs
 
+AVERAGED = (
+    "extends: micro\npretrain: {merge: {phase: phase2, windows: {last: 8}},"
+    " phases: {phase2: {options: {window: {iterations: 12, every: 4}}}}}\n"
+)
+
 
 def wildcards(run, **more):
     return SimpleNamespace(run=run, **more)
@@ -196,3 +201,44 @@ def test_a_branch_is_exported_from_its_own_checkpoint(family):
     assert family.exported_step(asked) == "dpo"
     before = wildcards("nano3", step="dpo")
     assert family.stage_before_step(before) == "rl"  # rlhf, the last of the chain
+
+
+def test_an_average_is_its_phases_owners_unless_the_run_averages_otherwise(config_folder):
+    names = Names(
+        with_runs(
+            config_folder,
+            averaged=AVERAGED,
+            child="extends: averaged\nstart: sft\n",
+            longer="extends: averaged\nstart: sft\npretrain: {merge: {windows: {last: 12}}}\n",
+        )
+    )
+    for run, holder in (("averaged", "averaged"), ("child", "averaged"), ("longer", "longer")):
+        merged = wildcards(run, stage="merged")
+        assert names.merger_of_stage(merged) == holder
+        assert names.exporter(merged, "merged") == holder
+        assert (names.merged_phase(merged), names.exported_window(merged)) == ("phase2", "last")
+        assert names.exported_phase(merged) == names.exported_sft(merged) == []
+        job = wildcards(run, phase="phase2", window="last")
+        assert names.owner_of_merged_phase(job) == "averaged"
+        assert names.validated_phase(job) == "phase2"
+    with pytest.raises(UserError, match="averages no window other of phase2"):
+        names.owner_of_merged_phase(wildcards("child", phase="phase2", window="other"))
+
+
+def test_a_phase_may_go_on_from_an_average(config):
+    names = Names(config)
+    job = wildcards("super3", phase="long_context_1m")
+    assert names.phase_before(job) == []
+    assert (names.merged_before(job), names.window_before(job)) == ("phase2", "500b")
+    assert names.merger_before_phase(job) == "super3"
+    later = wildcards("super3", phase="long_context_mixed")
+    assert names.phase_before(later) == "long_context_1m" and names.merged_before(later) == []
+
+
+def test_adapters_are_exported_with_the_model_that_they_belong_to(config_folder):
+    text = "extends: micro\nstart: sft\nsft: {lora: {rank: 2}}\n"
+    names = Names(with_runs(config_folder, adapted=text))
+    sft, rl = wildcards("adapted", stage="sft"), wildcards("adapted", stage="rl")
+    assert (names.adapted_phase(sft), names.owner_of_adapted(sft)) == ("phase2", "micro")
+    assert names.adapted_phase(rl) == names.importer_of_adapted(rl) == []
+    assert names.adapted_phase(wildcards("micro", stage="sft")) == []

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nemoflow.overlap import SPAN, Items, words_of
+from nemoflow import overlap
+from nemoflow.overlap import COMMON, SPAN, Index, Items, words_of
 
 WORDS = [f"word{number}" for number in range(30)]
 
@@ -60,3 +61,52 @@ def test_it_is_the_same_as_comparing_word_by_word(items, text):
     text, items = " ".join(text), [" ".join(item) for item in items]
     assert Items(items).overlaps(text) == plain
     assert Items.union([Items([item]) for item in items]).overlaps(text) == plain
+
+
+@settings(max_examples=200)
+@given(st.lists(st.lists(TEXT, max_size=4), max_size=3), TEXT)
+def test_an_index_finds_just_the_items_that_a_text_holds(tasks, text):
+    def runs(words):
+        return {tuple(words[i : i + SPAN]) for i in range(len(words) - SPAN + 1)} or {tuple(words)}
+
+    def held(item):
+        if (len(item) < SPAN) != (len(text) < SPAN):
+            return False
+        return bool(item) and bool(runs(item) & runs(text))
+
+    wanted = {
+        (str(task), number)
+        for task, items in enumerate(tasks)
+        for number, item in enumerate(items)
+        if held(item)
+    }
+    index = Index(
+        {str(task): [" ".join(item) for item in items] for task, items in enumerate(tasks)}
+    )
+    found = index.find(" ".join(text))
+    assert set(found) == wanted
+    assert all(f" {words} " in f" {' '.join(text)} " for words in found.values())
+    assert index.short == {
+        str(task): sum(len(item) < SPAN for item in items) for task, items in enumerate(tasks)
+    }
+
+
+def test_what_many_items_of_a_task_share_is_no_item_s_own():
+    prompt = " ".join(WORDS[:15])
+    shared = [f"{prompt} item{number} {' '.join(WORDS[15:])}" for number in range(COMMON + 1)]
+    index = Index({"many": [*shared, *["Too short"] * 11], "few": shared[:1]})
+    assert index.find(prompt) == {("few", 0): " ".join(WORDS[:13])}
+    assert set(index.find(f"so: {shared[3]}")) == {("few", 0), ("many", 3)}
+    assert index.find("too short") == {}
+
+
+def test_words_may_be_of_any_script_and_stand_far_behind():
+    item = " ".join(f"слово{number} 東京" for number in range(9))
+    before = "x" * (overlap.AT_ONCE - 40) + " "
+    for moved in range(0, 80, 7):
+        text = before + "a" * moved + " " + item.upper() + " 。Ende"
+        assert set(Index({"a": [item]}).find(text)) == {("a", 0)}
+
+
+def test_a_lone_surrogate_is_no_word():
+    assert words_of("a\ud800b") == ["a", "b"]

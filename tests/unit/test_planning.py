@@ -165,3 +165,12 @@ def test_a_plan_is_told_causes_first(config, tmp_path, monkeypatch):
         "not built yet: 1 rl",
         "3 jobs",
     ]
+
+
+def test_the_plan_says_what_scores_will_be_held_against(config):
+    job = Job("eval", ["results/super3/eval.json"], "", {"run": "super3"})
+    lines = list(planning.published(config, job))
+    assert lines[0] == "results/super3/eval.json will be held against published scores"
+    assert lines[1] == "    pretrain mmlu: 0.8589 ± (0.01 + 2 std. errors)" and len(lines) == 6
+    job = Job("eval", ["results/micro/eval.json"], "", {"run": "micro"})
+    assert list(planning.published(config, job)) == []

@@ -57,6 +57,14 @@ def test_a_failure_is_told_with_its_log(tmp_path, code, said):
     assert said in str(error.value) and str(tmp_path / "x.log") in str(error.value)
 
 
+def test_a_hidden_command_says_its_own_error(tmp_path):
+    code = "print('loading'); raise SystemExit('error: no items:\\n nothing to score')"
+    with pytest.raises(UserError, match=r"^no items:\n nothing to score \(log: .*x.log\)$"):
+        running.run(Line(python(code)), tmp_path / "x.log", shown=False)
+    with pytest.raises(UserError, match="failed with exit code 1"):
+        running.run(Line(python("raise ValueError('error: x')")), tmp_path / "x.log", shown=False)
+
+
 def test_locks_are_inherited(tmp_path):
     with open(tmp_path / "lock", "w") as lock:
         line = Line(python(f"import os; os.fstat({lock.fileno()})"))

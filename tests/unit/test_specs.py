@@ -68,6 +68,7 @@ READERS = {
     "run.rl.steps.rlvr2.*": {"rl rlvr2"},
     "run.export.dtype": {"export pretrain", "export sft", "export rl"},
     "run.eval.backend": {"eval_task"}, "run.eval.batch_size": {"eval_task"},
+    "run.eval.endpoint": OPTION,
     "run.eval.*": {"eval"},
     # data files
     "*.about": NOTHING, "*.gaps": NOTHING, "*.max_dropped": OPTION,
@@ -84,7 +85,8 @@ READERS = {
     "mixtures.sources.*": {"render"},
     "mixtures.*": {"pack"},
     "prompts.expected": NOTHING, "prompts.*": {"resolve"},
-    "tasks.prompts": INPUT, "tasks.items": NOTHING,  # of the prompts that are kept apart from them
+    "tasks.suite": INPUT, "tasks.prompts": INPUT,
+    "tasks.items": NOTHING,  # of the prompts that are kept apart from them
     "tasks.*": {"eval_task"},
 }  # fmt: skip
 

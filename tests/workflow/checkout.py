@@ -1,6 +1,7 @@
 """A checkout of the product in a folder of its own, as a user's clone: edited, run, killed."""
 
 import fcntl
+import importlib.util
 import json
 import os
 import re
@@ -8,8 +9,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +22,24 @@ CODE = (
 )  # fmt: skip
 SMALLEST = ROOT / "tests" / "data" / "config"
 TARGET = "results/micro/eval.json"
+PRELOADED = ROOT / "tests" / "preloaded"
+
+
+@cache
+def preloaded() -> dict[str, str]:
+    """The variable that names the socket of a server of this session (tests/preloaded).
+
+    It ends with this process. Nothing where the engines' libraries are not installed.
+    """
+    if not importlib.util.find_spec("lm_eval"):
+        return {}
+    place = Path(tempfile.mkdtemp()) / "socket"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    line = [sys.executable, str(PRELOADED / "server.py"), str(place)]
+    subprocess.Popen(line, env=environment, start_new_session=True)
+    while not place.exists():
+        time.sleep(0.01)
+    return {"TESTS_PRELOADED": str(place)}
 
 
 class Checkout:
@@ -46,8 +67,13 @@ class Checkout:
 
     @property
     def environment(self) -> dict[str, str]:
-        """This checkout's own code, whatever is installed; the virtual environment not active."""
-        return {**os.environ, "PYTHONPATH": str(self.folder / "workflow")}
+        """This checkout's own code, whatever is installed; the virtual environment not active.
+
+        Its engines run in forks of a process that has their libraries loaded.
+        """
+        own, served = str(self.folder / "workflow"), preloaded()
+        path = os.pathsep.join([str(PRELOADED), own] if served else [own])
+        return {**os.environ, **served, "PYTHONPATH": path}
 
     def run(self, *command: str, check: bool = False) -> subprocess.CompletedProcess:
         """Run a command in the checkout; stderr comes with stdout."""

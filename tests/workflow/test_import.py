@@ -20,3 +20,5 @@ def test_an_imported_model_stands_in_the_place_of_pretraining(copy):
     shutil.rmtree(copy.folder / "results/micro/export/pretrain")
     assert copy.planned(SFT) == Counter()
     assert "results/micro/export/pretrain (imported) → sft" in copy.nemoflow("check", "imported")
+    parity = copy.json("results/imported/parity/init.json")
+    assert parity["values"] == "equal" and parity["verdict"] == "passed"

@@ -8,6 +8,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from small_browser import look_over
 from workflow.checkout import TARGET, Checkout
 
 SFT = "schedule: {warmup_iterations: 2, end_iteration: 12}"
@@ -91,6 +92,11 @@ def test_what_one_publishes_the_other_need_not_build(machines):
     assert "all right" in first.nemoflow("verify", TARGET)
     compared = first.nemoflow("compare", "HEAD~1", "HEAD")
     assert "sft.schedule.peak" in compared and "0.0005" in compared
+
+
+def test_the_page_of_a_clone_is_sound(machines, chromium):
+    _, second = machines
+    look_over(chromium, second.folder / REPORT)
 
 
 def test_no_secret_is_written_down(machines):

@@ -19,6 +19,7 @@ from nemoflow import (
     status,
     status_page,
     submit,
+    talking,
     verify,
 )
 from nemoflow.config import Config
@@ -51,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     about_products(command)
     about_jobs(command)
     add_verify(command)
+    talking.arguments(command("chat", "talk to an exported model of a run", talking.chat))
     return main
 
 

@@ -28,10 +28,15 @@ LINKS = {
     ("rl", "resolve"): "rl.steps.{step}.prompts",
     ("rl", "export"): "rl.steps.{step}.after",
     ("eval_task", "resolve"): "tasks.{task}.prompts",
+    ("pretrain", "merge"): "pretrain.phases.{phase}.after",
+    ("merge", "pretrain"): "pretrain.merge.phase",
     ("pretrain", "import_model"): "pretrain.phases.{phase}.after",
     ("sft", "import_model"): "phase before sft",
     ("export", "import_model"): "checkpoint exported as {stage}",
-    **{("export", rule): "checkpoint exported as {stage}" for rule in ("pretrain", "sft", "rl")},
+    **{
+        ("export", rule): "checkpoint exported as {stage}"
+        for rule in ("pretrain", "merge", "sft", "rl")
+    },
 }
 TELL_NOTHING = {"format", "spec", "identity", "inputs", "run"}  # of what a product holds
 

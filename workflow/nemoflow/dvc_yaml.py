@@ -85,7 +85,7 @@ def named_files(config: Config, name: str) -> Iterator[str]:
         },
         "mixtures": {run.sft.mixture},
         "prompts": {prompts for prompts in (*steps, *asked) if prompts},
-        "tasks": set(run.eval.tasks),
+        "tasks": {*run.eval.tasks, *config.layered("runs", name).value["eval"]["tasks"]},
     }
     for kind, names in named.items():
         yield from (f"config/{kind}/{name}.yaml" for name in names)

@@ -1,11 +1,14 @@
-"""The items of tasks that no row to train on may hold."""
+"""The items of tasks: their texts, and the rows to train on that hold one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nemoflow import corpus
 from nemoflow.errors import UserError
+from nemoflow.files import write_whole
 from nemoflow.filters import field
 from nemoflow.listed import Listed
 from nemoflow.overlap import Items
@@ -41,24 +44,56 @@ class EvaluationItems:
     def __init__(self, told: Mapping[str, Any], cache: Path):
         self.listed = [Listed.of(source, cache) for source in told["sources"]]
         self._field, self.dropped = told.get("text_field"), 0
-        self.items = Items(self._texts(cache))
+        self.items = Items(
+            text for found in texts_of(self.listed, self._field, cache) for text in found
+        )
 
     def told(self) -> dict[str, Any]:
         """What a manifest says of it."""
         pinned = [corpus.pinned(listed.source) for listed in self.listed]
         return {"pinned": pinned, "texts": self.items.count, "dropped": self.dropped}
 
-    def _texts(self, cache: Path) -> Iterator[str]:
-        for listed in self.listed:
-            for file in listed.files:
-                for _, row in corpus.read_rows(file, listed.source, cache):
-                    found = list(self._texts_of(row))
-                    if not found:
-                        raise UserError(
-                            f"{file.path} of {listed.name}: an item has no text in"
-                            f" {self._field or 'any field'}; mend items.text_field of the task"
-                        )
-                    yield from found
 
-    def _texts_of(self, row: Row) -> Iterator[str]:
-        return texts(row) if self._field is None else strings(field(row, self._field))
+def texts_of(listed: Iterable[Listed], text_field: str | None, cache: Path) -> Iterator[list[str]]:
+    """The texts of each item; of rows of ours, which have no field of their text, all that count.
+
+    Raises:
+        UserError: an item has none.
+    """
+    for source in listed:
+        for file in source.files:
+            for _, row in corpus.read_rows(file, source.source, cache):
+                asked = texts(row) if text_field is None else strings(field(row, text_field))
+                if not (found := list(asked)):
+                    raise UserError(
+                        f"{file.path} of {source.name}: an item has no text in"
+                        f" {text_field or 'any field'}; mend items.text_field of the task"
+                    )
+                yield found
+
+
+def make(
+    told: Mapping[str, Any] | None, prompts: Path | None, out_dir: Path, cache: Path
+) -> dict[str, Any]:
+    """Write the text of each item of a task into {out_dir}/items.jsonl.
+
+    `told` has the items' source and text_field; without, they are the validation rows of a folder
+    of prompts. Returns {"items": how many, "source_files", "pinned"}, the latter two of a source.
+
+    Raises:
+        UserError: there is none, or one without text.
+    """
+    facts: dict[str, Any] = {}
+    if told is None:
+        rows = map(msgspec.json.decode, (prompts / "validation.jsonl").read_bytes().splitlines())
+        items = [list(texts(row)) for row in rows]
+    else:
+        listed = Listed.of(told["source"], cache)
+        items = list(texts_of([listed], told["text_field"], cache))
+        facts["source_files"] = [vars(file) for file in listed.files]
+        facts["pinned"] = corpus.pinned(listed.source)
+    if not items:
+        raise UserError("the task has no items: what its source, or prompts, name is empty")
+    lines = [msgspec.json.encode({"text": "\n".join(found)}) + b"\n" for found in items]
+    write_whole(out_dir / "items.jsonl", b"".join(lines))
+    return {"items": len(items), **facts}

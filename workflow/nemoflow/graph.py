@@ -1,7 +1,8 @@
 """Which phase or step follows which, and which run holds the model of a stage.
 
 A stage of a run's chain has a name: `pretrain.phase1`, `sft`, `rl.swe1`. The short names
-`pretrain` and `rl` stand for the last of each.
+`pretrain` and `rl` stand for the last of each. Beside the chain stand the averages of a phase's
+checkpoints, `merged.500b`, and `merged` for the last of them.
 """
 
 from collections.abc import Mapping
@@ -65,20 +66,31 @@ def chain(run: Run) -> list[str]:
     ]
 
 
+def merged(run: Run) -> list[str]:
+    """The stages that are averages of checkpoints, in the order of the config."""
+    windows = run.pretrain.merge.windows if run.pretrain.merge else ()
+    return [f"merged.{window}" for window in windows]
+
+
 def full_name(run: Run, stage: str) -> str:
     """`pretrain` as `pretrain.{last phase}`, `rl` as `rl.{last step}`; other names as they are.
 
     Raises:
         UserError: the run has no such stage.
     """
-    name = {"pretrain": f"pretrain.{phases(run)[-1]}", "rl": f"rl.{steps(run)[-1]}"}.get(
-        stage, stage
-    )
-    if name not in chain(run):
-        raise UserError(
-            f"there is no stage {stage}; known: pretrain, sft, rl, {', '.join(chain(run))}"
-        )
+    averages = merged(run)
+    lasts = {"pretrain": f"pretrain.{phases(run)[-1]}", "rl": f"rl.{steps(run)[-1]}"}
+    lasts |= {"merged": averages[-1]} if averages else {}
+    name = lasts.get(stage, stage)
+    if name not in chain(run) + averages:
+        known = ", ".join([*lasts, *chain(run), *averages])
+        raise UserError(f"there is no stage {stage}; known: {known}")
     return name
+
+
+def trained(run: Run, stage: str) -> str:
+    """The stage of the chain whose checkpoints a stage (full name) is of; an average's phase."""
+    return f"pretrain.{run.pretrain.merge.phase}" if stage.startswith("merged.") else stage
 
 
 def entry(run: Run, stage: str) -> Any:
@@ -190,9 +202,11 @@ def stages(runs: Mapping[str, Run], name: str) -> list[str]:
 def owner(runs: Mapping[str, Run], name: str, stage: str) -> str:
     """The run whose results hold the model of `stage`: `name` itself, or the parent it extends.
 
-    It was trained there, or imported in its place. Raises UserError for a stage before that.
+    It was trained there, or imported in its place; of an average, its phase. Raises UserError for
+    a stage before that.
     """
     holder, run = name, runs[name]
+    stage = trained(run, stage)
     while stage not in own_stages(run):
         if run.init is not None:
             if stage == stand_in(run):
@@ -228,4 +242,5 @@ def settings_of(run: Run, stage: str) -> dict[str, Any]:
         return {**plain(run.sft, "options"), "after": phases(run)[-1]}
     whole, entries = (run.pretrain, "phases") if section == "pretrain" else (run.rl, "steps")
     own = plain(getattr(whole, entries)[name], "options")
-    return {**plain(whole, entries), entries: {name: own}}
+    without = [entries] if own.get("init") == "merged" else [entries, "merge"]
+    return {**plain(whole, *without), entries: {name: own}}

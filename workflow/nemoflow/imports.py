@@ -16,7 +16,7 @@ from typing import Any
 from nemoflow import hub, manifest, shards, specs, torch_dist
 from nemoflow.config import Config
 from nemoflow.errors import UserError
-from nemoflow.files import read_json, write_whole
+from nemoflow.files import read_json, write_json, write_whole
 from nemoflow.progress import in_bytes, say
 
 HUGGINGFACE, MEGATRON = "huggingface", "megatron"
@@ -49,6 +49,12 @@ def take(identity: Mapping[str, Any], options: Mapping[str, Any], folder: Path) 
     check_use(written, facts, options)
     copy(found, folder)
     return facts
+
+
+def unconverted(facts: Mapping[str, Any], parity: str) -> None:
+    """Write the verdict on a model that stays in the format it came in."""
+    skipped = f"the model stays in the format it came in ({facts['format']})"
+    write_json(parity, {"skipped": skipped, "verdict": "passed"})
 
 
 def find(written: str) -> Found:

@@ -15,6 +15,7 @@ PLACES = {
     "render": "mixtures.{mixture}.sources.{source}",
     "pack": "mixtures.{mixture}",
     "import_model": "init",
+    "merge": "pretrain.merge",
     "sft": "sft",
     "resolve": "prompts.{prompts}",
     "export": "export",
@@ -26,6 +27,10 @@ ELSEWHERE = {
     ("corpus", "dtype"): "tokenizers.{tokenizer}.dtype",
     ("render", "template"): "mixtures.{mixture}.template",
     ("export", "engine"): "{section}.engine",
+    ("export", "lora"): "sft.lora",
+    ("merge", "engine"): "pretrain.engine",
+    ("merge", "iterations"): "pretrain.merge.windows.{window}",
+    ("merge", "every"): "pretrain.phases.{phase}.options.window.every",
 }
 
 

@@ -24,8 +24,9 @@ MODULES = {
     "nemo_rl": "nemoflow.engines.nemo_rl",
     "hf": "nemoflow.engines.harness",
     "vllm": "nemoflow.engines.harness",
+    "endpoint": "nemoflow.engines.harness",
 }
-ONE_PROCESS = ("local", "hf")  # started as they are, wherever
+ONE_PROCESS = ("local", "hf", "endpoint")  # started as they are, wherever
 PER_GPU = ("megatron",)  # one process for each; the others start their own, one per node
 STOPPED = 3  # exit code of a training that stopped itself; it has said why
 INTERRUPTED = 75  # of one that saved a checkpoint and ended early; the same command goes on

@@ -14,6 +14,7 @@ COLUMNS = {
     "init": 2, "pretrain": 2, "sft": 2, "rl": 2, "export": 3, "scores": 4, "eval": 4,
 }  # fmt: skip
 CHECKPOINT = 2
+KINDS = ("blend", "packed", "prompts", "pretrain", "rl")  # that a column has beside others
 BOX, GUTTER, GAP, HEADER = (142, 40), 36, 26, 26  # SVG units; GAP between rows
 
 
@@ -31,6 +32,8 @@ def measure(content: dict[str, Any]) -> tuple[float, str]:
             return rows, " rows"
     if "model" in content:
         return content["model"]["parameters"], " parameters"
+    if "steps" in content:
+        return len(content["steps"]), " checkpoints"
     for key, unit in (("step", " steps"), ("tokens", " tokens"), ("size", " bytes")):
         if key in content:
             return content[key], unit
@@ -59,8 +62,15 @@ class Node:
             return f"{len(self.members)} {'corpora' if kind == 'tokens' else 'sources'}"
         if kind == "init":
             return "imported"
+        if self.members[0].rule == "merge":
+            return f"merged {path.stem}"
         named_by_folder = kind == "scores" or path.stem in ("blend", "checkpoint")
         return path.parent.name if named_by_folder else path.stem
+
+    @property
+    def away(self) -> bool:
+        """Whether bytes of it are elsewhere."""
+        return any(member.away for member in self.members)
 
     @property
     def facts(self) -> str:
@@ -70,9 +80,7 @@ class Node:
             return "missing"
         amounts = [measure(member.content) for member in self.members]
         total, unit = sum(amount for amount, _ in amounts), amounts[0][1]
-        told = (
-            [first.kind] if first.kind in ("blend", "packed", "prompts", "pretrain", "rl") else []
-        )
+        told = [first.kind] if first.kind in KINDS and first.rule != "merge" else []
         if first.kind == "scores":
             told.append(f"{len(self.members)} task{'s' if len(self.members) > 1 else ''}")
         elif total:
@@ -114,11 +122,12 @@ def draw(products: dict[str, Product], checkpoints: list[str], run: str) -> Grap
     }
     columns = [(column_x(number) + BOX[0] / 2, title) for number, title in enumerate(TITLES)]
     width = column_x(len(TITLES)) - GUTTER + 16
-    return Graph(width, bottom, columns, nodes, [route(*ends) for ends in joined.values()])
+    edges = [route(*ends, between(nodes, *ends)) for ends in joined.values()]
+    return Graph(width, bottom, columns, nodes, edges)
 
 
 def rows_of(products: dict[str, Product], checkpoints: list[str]) -> dict[str, int]:
-    """The row of each product: that of the first checkpoint it leads to, or that it comes from."""
+    """The row of each product: of the first checkpoint it leads to, or the last it comes from."""
     users = defaultdict(list)
     for product in products.values():
         for path in product.inputs:
@@ -129,7 +138,8 @@ def rows_of(products: dict[str, Product], checkpoints: list[str]) -> dict[str, i
             if COLUMNS.get(product.kind) == column and ".parts/" not in path:
                 near = users[path] if column < CHECKPOINT else product.inputs
                 if known := [rows[other] for other in near if other in rows]:
-                    rows[path] = len(checkpoints) if product.kind == "eval" else min(known)
+                    nearest = min(known) if column < CHECKPOINT else max(known)
+                    rows[path] = len(checkpoints) if product.kind == "eval" else nearest
     return rows
 
 
@@ -180,11 +190,20 @@ def drawn(start: Node, end: Node) -> bool:
     return abs(end.column - start.column) <= 1
 
 
-def route(start: Node, end: Node) -> str:
-    """The SVG path of an edge, between the boxes."""
+def between(nodes: list[Node], start: Node, end: Node) -> bool:
+    """Whether another box stands between two of a column."""
+    column = [node for node in nodes if node.column == start.column == end.column]
+    return any(start.y < node.y < end.y for node in column)
+
+
+def route(start: Node, end: Node, around: bool = False) -> str:
+    """The SVG path of an edge, between the boxes; `around` those that stand in its way."""
     (right, middle), (left, target) = start.at(1, 0.5), end.at(0, 0.5)
     if end.column == start.column == CHECKPOINT:
         x, bottom = start.at(0.5, 1)
+        if around:
+            x = start.x + 20
+            return f"M{x} {bottom}v{GAP / 4}H{start.x - 9}V{end.y - GAP / 2}H{x}V{end.y}"
         return f"M{x} {bottom}V{end.y}"
     if end.column == start.column:
         return f"M{right} {middle}h12V{target}h-12"

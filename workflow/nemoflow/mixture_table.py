@@ -163,7 +163,7 @@ def lines(config: Config, name: str, phase: str) -> Iterator[str]:
     yield ""
     yield from table(made)
     yield ""
-    yield from remarks(made, derived.gaps(config, run, phase))
+    yield from remarks(made, derived.gaps(config, run, f"pretrain.{phase}"))
     if other := [corpus for corpus in contents if outdated(config, run, corpus, contents[corpus])]:
         yield f"built from another config, to be made again: {', '.join(other)}"
     elif told is not None and not fresh:

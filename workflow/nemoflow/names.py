@@ -7,20 +7,13 @@ paths stand in the rules.
 from typing import Any
 
 from nemoflow import graph
-from nemoflow.config import Config, derived
-from nemoflow.config.load import Runs
-from nemoflow.config.run import Run
+from nemoflow.checked import Checked
+from nemoflow.config import derived
+from nemoflow.errors import UserError
 
 
-class Names:
+class Names(Checked):
     """The names that follow from the config."""
-
-    def __init__(self, config: Config):
-        self.config, self.runs = config, Runs(config)
-
-    def run(self, wildcards: Any) -> Run:
-        """The run of a job."""
-        return self.runs[wildcards.run]
 
     def parts(self, wildcards: Any) -> list[str]:
         """The numbers of a corpus' parts; an imported one has none."""
@@ -47,14 +40,51 @@ class Names:
         return [corpus for corpus in self.blended_corpora(wildcards) if weights[corpus]]
 
     def phase_before(self, wildcards: Any) -> str | list:
-        """The phase that a phase comes after, where it was trained."""
-        before = self.run(wildcards).pretrain.phases[wildcards.phase].after
+        """The phase whose last checkpoint a phase starts from, where it was trained."""
+        phase = self.run(wildcards).pretrain.phases[wildcards.phase]
+        before = phase.after if phase.init != "merged" else None
         return before if before and not self.imported(wildcards, f"pretrain.{before}") else []
 
     def owner_of_phase_before(self, wildcards: Any) -> str:
         """The run that holds it."""
         before = self.phase_before(wildcards)
         return self.owner(wildcards, f"pretrain.{before}") if before else wildcards.run
+
+    def merged_before(self, wildcards: Any) -> str | list:
+        """The phase whose average a phase starts from."""
+        phase = self.run(wildcards).pretrain.phases[wildcards.phase]
+        return phase.after if phase.init == "merged" else []
+
+    def window_before(self, wildcards: Any) -> str | list:
+        """The window of that average."""
+        found = self.merged_before(wildcards)
+        return graph.merged(self.run(wildcards))[-1].partition(".")[2] if found else []
+
+    def merger_before_phase(self, wildcards: Any) -> str:
+        """The run that holds it."""
+        found = self.merged_before(wildcards)
+        return self.merger(wildcards, "merged") if found else wildcards.run
+
+    def owner_of_merged_phase(self, wildcards: Any) -> str:
+        """The run that holds the checkpoints of {phase}, to be averaged over {window}."""
+        windows = graph.merged(self.run(wildcards))
+        merge = self.run(wildcards).pretrain.merge
+        if f"merged.{wildcards.window}" not in windows or merge.phase != wildcards.phase:
+            known = f"of {merge.phase}: {', '.join(merge.windows)}" if merge else "none"
+            raise UserError(
+                f"{wildcards.run} averages no window {wildcards.window} of {wildcards.phase}"
+                f" (pretrain.merge); known: {known}"
+            )
+        return self.owner(wildcards, f"pretrain.{wildcards.phase}")
+
+    def validated_corpora(self, wildcards: Any) -> list[str]:
+        """The corpora that tell an average's validation loss: the local engine's."""
+        local = self.run(wildcards).pretrain.engine == "local"
+        return self.trained_corpora(wildcards) if local else []
+
+    def validated_phase(self, wildcards: Any) -> str | list:
+        """The phase whose blend does."""
+        return wildcards.phase if self.run(wildcards).pretrain.engine == "local" else []
 
     def importer_before_phase(self, wildcards: Any) -> str | list:
         """The run that imports the model that a phase starts from."""
@@ -131,6 +161,38 @@ class Names:
         """The step that {stage} names."""
         return self.exported(wildcards, "rl")
 
+    def exported_window(self, wildcards: Any) -> str | list:
+        """The window that {stage} names."""
+        full = graph.full_name(self.run(wildcards), wildcards.stage)
+        return full.partition(".")[2] if full.startswith("merged.") else []
+
+    def merged_phase(self, wildcards: Any) -> str | list:
+        """The phase of that window."""
+        found = self.exported_window(wildcards)
+        return self.run(wildcards).pretrain.merge.phase if found else []
+
+    def merger_of_stage(self, wildcards: Any) -> str:
+        """The run that holds that average."""
+        found = self.exported_window(wildcards)
+        return self.merger(wildcards, wildcards.stage) if found else wildcards.run
+
+    def adapted_phase(self, wildcards: Any) -> str | list:
+        """The phase whose model the adapters of {stage} belong to, where it was trained."""
+        return self.last_phase(wildcards) if self.adapted(wildcards) else []
+
+    def owner_of_adapted(self, wildcards: Any) -> str:
+        """The run that holds it."""
+        found = self.adapted(wildcards)
+        return self.owner(wildcards, "pretrain") if found else wildcards.run
+
+    def importer_of_adapted(self, wildcards: Any) -> str | list:
+        """The run that imports it."""
+        return self.imported(wildcards, "pretrain") if self.adapted(wildcards) else []
+
+    def adapted(self, wildcards: Any) -> bool:
+        """Whether {stage} was trained as adapters of the stage before it."""
+        return bool(self.exported_sft(wildcards)) and self.run(wildcards).sft.lora is not None
+
     def importer_of_stage(self, wildcards: Any) -> str | list:
         """The run that imports the model in the place of {stage}."""
         return self.imported(wildcards, wildcards.stage)
@@ -144,8 +206,12 @@ class Names:
         return self.exporter(wildcards, wildcards.stage)
 
     def task_prompts(self, wildcards: Any) -> str | list:
-        """The prompts whose validation split a task's items are."""
-        return self.config.data("tasks", wildcards.task).prompts or []
+        """The prompts whose validation split a task's items are; UserError for a suite."""
+        task = self.config.data("tasks", wildcards.task)
+        if task.suite:
+            known = ", ".join(task.suite)
+            raise UserError(f"{wildcards.task} is a suite; ask for one of its tasks: {known}")
+        return task.prompts or []
 
     def evaluated(self, wildcards: Any) -> list[str]:
         """The evaluated stages of a run."""
@@ -200,39 +266,6 @@ class Names:
         """The run whose imported model a run goes back to."""
         return graph.importer(self.runs, wildcards.run) or []
 
-    def owner(self, wildcards: Any, stage: str) -> str:
-        """The run that holds a stage's checkpoint, or the model imported in its place."""
-        return graph.owner(self.runs, wildcards.run, graph.full_name(self.run(wildcards), stage))
-
-    def imported(self, wildcards: Any, stage: str) -> str | list:
-        """The run that imports the model in a stage's place; [] where it was trained."""
-        full = graph.full_name(self.run(wildcards), stage)
-        found = graph.is_imported(self.runs, wildcards.run, full)
-        return graph.owner(self.runs, wildcards.run, full) if found else []
-
-    def has(self, wildcards: Any, stage: str) -> bool:
-        """Whether a stage is trained for a run, by itself or a parent."""
-        return stage in graph.stages(self.runs, wildcards.run)
-
-    def require(self, wildcards: Any, stage: str) -> None:
-        """Raise UserError for a stage that the run has not, or that an imported model replaces."""
-        full = graph.full_name(self.run(wildcards), stage)
-        if not self.has(wildcards, full):
-            raise graph.nothing_before(self.runs, wildcards.run, full)
-
-    def exporter(self, wildcards: Any, stage: str) -> str:
-        """The run that holds a stage's export: the stage's owner, unless it exports otherwise.
-
-        Or means another stage by the name: its last step need not be the run's last.
-        """
-        run, owner = self.run(wildcards), self.owner(wildcards, stage)
-        theirs = run if owner == wildcards.run else self.config.unchanged(owner)
-        same = graph.full_name(theirs, stage) == graph.full_name(run, stage)
-        return owner if same and theirs.export == run.export else wildcards.run
-
-    def scorer(self, wildcards: Any, stage: str) -> str:
-        """The run that holds a stage's scores: the export's, unless it evaluates otherwise."""
-        exporter, ours = self.exporter(wildcards, stage), self.run(wildcards).eval
-        theirs = ours if exporter == wildcards.run else self.config.unchanged(exporter).eval
-        same = (theirs.backend, theirs.batch_size) == (ours.backend, ours.batch_size)
-        return exporter if same else wildcards.run
+    def searched(self, wildcards: Any) -> str | list:
+        """The run itself, where what it trains on is searched for evaluated items."""
+        return wildcards.run if self.run(wildcards).eval.contamination else []

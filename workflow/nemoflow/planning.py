@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemoflow import forecast, manifest, provenance, specs
+from nemoflow import forecast, manifest, provenance, scores, specs
 from nemoflow.config import Config
 from nemoflow.config.checks import difference
 from nemoflow.errors import UserError
@@ -104,6 +104,13 @@ def replaced(before: dict[str, Any]) -> str:
     )
 
 
+def published(config: Config, job: Job) -> Iterator[str]:
+    """What the scores of an eval.json will be held against."""
+    if lines := scores.expected(specs.of(config, job.rule, job.wildcards).identity):
+        yield f"{job.outputs[0]} will be held against published scores"
+        yield from (f"    {line}" for line in lines)
+
+
 def plan(config: Config, targets: list[str], profile: str, overrides: str | None) -> Iterator[str]:
     """What would be built and why, what follows from that, what it replaces, and what it cost."""
     jobs = dry_run(targets, profile, overrides)
@@ -125,6 +132,9 @@ def plan(config: Config, targets: list[str], profile: str, overrides: str | None
     if fresh:
         counts = ", ".join(f"{count} {rule}" for rule, count in fresh.items())
         yield f"not built yet: {counts}"
+    for job in jobs:
+        if job.rule == "eval":
+            yield from published(config, job)
     yield from forecast.costs(config, [(job.rule, job.wildcards) for job in jobs], profile)
     seconds = sum(before.get("built", {}).get("seconds", 0) for _, before in known)
     yield f"{len(jobs)} jobs" + (

@@ -61,7 +61,7 @@ def job(
     name = wildcards["run"]
     run = config.run(name)
     if "stage" in wildcards:
-        stage = graph.full_name(run, wildcards["stage"])
+        stage = graph.trained(run, graph.full_name(run, wildcards["stage"]))
     else:
         stage = ".".join((rule, *(wildcards[key] for key in (RULES[rule],) if key)))
     return Job(rule, name, wildcards, Stage(stage, run, machine, hardware))

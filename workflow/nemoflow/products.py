@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nemoflow.manifest import PARTS
+from nemoflow.manifest import PARTS, payload
 from nemoflow.provenance import BUILDS
 from nemoflow.revision import Tree, WorkingTree
 
@@ -21,6 +21,7 @@ PATHS = {
     "import_model": "results/{run}/init.json",
     "blend": "results/{run}/pretrain/{phase}/blend.json",
     "pretrain": "results/{run}/pretrain/{phase}/checkpoint.json",
+    "merge": "results/{run}/pretrain/{phase}/merged/{window}.json",
     "render": "results/data/rendered/{mixture}/{source}.json",
     "pack": "results/data/packed/{mixture}.json",
     "sft": "results/{run}/sft/checkpoint.json",
@@ -29,6 +30,9 @@ PATHS = {
     "export": "results/{run}/export/{stage}.json",
     "eval_task": "results/{run}/eval/{stage}/{task}.json",
     "eval": "results/{run}/eval.json",
+    "eval_items": "results/data/items/{task}.json",
+    "overlap": "results/{run}/contamination/{kind}/{data}.json",
+    "contamination": "results/{run}/contamination.json",
 }
 EXPRESSIONS = {
     rule: re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(place)))
@@ -124,6 +128,11 @@ class Product:
         return self.content.get("md5", self.sha256 or "").removesuffix(".dir")
 
     @property
+    def away(self) -> bool:
+        """Whether it has bytes, and they are not here."""
+        return "md5" in self.content and not payload(self.path).exists()
+
+    @property
     def rule(self) -> str:
         """The rule that made it."""
         return job_of(self.path)[0]
@@ -135,9 +144,9 @@ class Product:
 
     @property
     def kind(self) -> str:
-        """What sort of product it is: `blend`, `eval`, `init`, `scores`, or its folder's name."""
+        """What sort of product it is: `scores`, its folder's name, or its own in a run's folder."""
         path = Path(self.path)
-        if path.stem in ("blend", "eval", "init"):
+        if path.stem in ("blend", "contamination", "eval", "init"):
             return path.stem
         return "scores" if path.parts[2] == "eval" else path.parts[2]
 

@@ -1,7 +1,5 @@
-"""One page about a run: scores, products, training, data, generations, provenance."""
+"""One page about a run: verdict, scores, products, training, data, answers, provenance."""
 
-import csv
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,8 +8,9 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from nemoflow import lineage_drawing, manifest
-from nemoflow.drawing import Chart, Line, Points, chart, duration, short, span
+from nemoflow import caveats, curves, lineage_drawing, manifest
+from nemoflow.curves import Stage
+from nemoflow.drawing import duration, short
 from nemoflow.files import read_json
 from nemoflow.mixture_table import REPEATS, Mixture, Row, percent
 from nemoflow.products import Product, trace
@@ -29,38 +28,75 @@ def render(
     packed: str | None,
     options: dict[str, Any],
     imported: str | None = None,
+    parity: Iterable[str] = (),
+    contamination: str | None = None,
 ) -> str:
     """The page as HTML, with everything in it: nothing is loaded from elsewhere.
 
     `options` are those of the report's spec: the resolved config and the chain of stages, which
-    `checkpoints` follow; `imported` is the model before the first of them, where there is one.
-    What is known only from bytes or from `provenance/` may be absent.
+    `checkpoints` follow; `imported` is the model before the first of them, where there is one;
+    `parity` are the verdicts on conversions. What is known only from bytes or from `provenance/`
+    may be absent.
     """
-    config, scores = options["config"], read_json(eval)
     given = [path for path in (imported, *checkpoints, packed) if path]
     products = readable([eval, *blends, *given], given)
     named = zip(options["chain"], checkpoints, strict=False)
     stages = [Stage(name, products[path]) for name, path in named]
-    follow(stages)
-    return template().render(
-        run=scores["run"],
-        about=config.get("about"),
-        ladder=ladders(scores["stages"], config["eval"]),
-        parents=sorted({products[path].owner for path in given} - {scores["run"], "data"}),
-        graph=lineage_drawing.draw(products, [p for p in given if p != packed], scores["run"]),
-        imported=products[imported] if imported else None,
-        stages=stages,
-        curves=curves(stages),
-        corpora=corpora(stages),
-        mixtures=mixtures(blends, products, stages, options["gaps"]),
-        packed=products[packed] if packed else None,
-        rows=[product for product in products.values() if "rows" in product.content],
-        samples=samples(products.values(), config["eval"]),
-        facts=facts(stages, products.values()),
-        models={stage: scores["models"][stage] for stage in config["eval"]["stages"]},
-        origin=origin(products),
-        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
-    )
+    curves.follow(stages)
+    page = {
+        **scored(read_json(eval), options["config"], products),
+        **trained(stages, products, given, packed),
+        "parity": {Path(path).stem: read_json(path) for path in parity},
+        "contamination": read_json(contamination) if contamination else None,
+        "imported": products[imported] if imported else None,
+        "mixtures": mixtures(blends, products, stages, options["gaps"]),
+        "gaps": options["gaps"],
+        "origin": origin(products),
+    }
+    told = caveats.gather(page, products, options["config"])
+    return template().render(**page, caveats=told, checks=caveats.checks(page))
+
+
+def scored(scores: dict[str, Any], config: dict[str, Any], products: Products) -> dict[str, Any]:
+    """The run, its scores and answers; `scores` are eval.json's."""
+    asked = config["eval"]
+    return {
+        "run": scores["run"],
+        "about": config.get("about"),
+        "ladder": ladders(scores["stages"], asked),
+        "models": {stage: scores["models"][stage] for stage in asked["stages"]},
+        "samples": samples(products.values(), asked),
+        "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
+    }
+
+
+def trained(
+    stages: list[Stage], products: Products, given: list[str], packed: str | None
+) -> dict[str, Any]:
+    """The stages, their curves, and the graph of what led to them; `given` are their products."""
+    averages = [product for product in products.values() if product.rule == "merge"]
+    models = with_averages([path for path in given if path != packed], averages)
+    run = next(product.owner for product in products.values() if product.kind == "eval")
+    return {
+        "averages": averages,
+        "parents": sorted({products[path].owner for path in given} - {run, "data"}),
+        "graph": lineage_drawing.draw(products, models, run),
+        "stages": stages,
+        "curves": curves.charts(stages),
+        "corpora": curves.corpora(stages),
+        "packed": products[packed] if packed else None,
+        "rows": [product for product in products.values() if "rows" in product.content],
+        "facts": facts(stages, products.values()),
+    }
+
+
+def with_averages(models: list[str], averages: list[Product]) -> list[str]:
+    """The models in order, each followed by the averages of its checkpoints."""
+    return [
+        path
+        for model in models
+        for path in (model, *(one.path for one in averages if model in one.inputs))
+    ]
 
 
 def readable(paths: list[str], manifests: list[str]) -> Products:
@@ -82,116 +118,9 @@ def template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["repeats"] = REPEATS
+    environment.globals |= {"repeats": REPEATS, "risen": caveats.RISEN}
     environment.filters |= {"short": short, "duration": duration, "percent": percent}
     return environment.get_template("page.html.jinja")
-
-
-class Stage:
-    """A stage of the chain: its checkpoint's manifest, its curve, and where it began."""
-
-    def __init__(self, name: str, product: Product):
-        self.name, self.product = name, product
-        self.content, self.built = product.content, product.built
-        self.curve = read_curve(Path(product.path).with_name("curve.csv"))
-        self.from_step = self.from_tokens = 0
-        self.offset = 0  # tokens or steps of the stages before it on a common axis
-
-    @property
-    def section(self) -> str:
-        """pretrain, sft or rl."""
-        return self.name.partition(".")[0]
-
-    @property
-    def result(self) -> list[tuple[str, float, float]]:
-        """(measure, at first, at last) of what the stage is to change; validation where it is."""
-        names = ("reward",) if self.section == "rl" else ("loss", "valid_loss")
-        found = [(name, self.points(name)) for name in names]
-        return [(name, points[0][1], points[-1][1]) for name, points in found if points]
-
-    def points(self, column: str, x: str = "step") -> Points:
-        """A column of the curve over `tokens` or `step`, where both are finite."""
-        rows = [(row.get(x), row.get(column)) for row in self.curve]
-        return [(self.offset + at, y) for at, y in rows if at is not None and y is not None]
-
-
-def read_curve(path: Path) -> list[dict[str, float]]:
-    """The rows of a curve.csv, without what is empty or not finite; none where it is absent."""
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        rows = [
-            {key: float(text) for key, text in row.items() if text} for row in csv.DictReader(file)
-        ]
-    return [{key: value for key, value in row.items() if math.isfinite(value)} for row in rows]
-
-
-def follow(stages: list[Stage]) -> None:
-    """Say of each stage where it begins: in its own count, and among those of its section."""
-    for before, stage in zip(stages, stages[1:], strict=False):
-        if stage.section != before.section:
-            continue
-        if stage.content["identity"].get("init") == "continue":
-            stage.from_step, stage.from_tokens = before.content["step"], before.content["tokens"]
-            stage.offset = before.offset
-        else:
-            amount = "tokens" if stage.section == "pretrain" else "step"
-            stage.offset = before.offset + before.content[amount]
-
-
-def curves(stages: list[Stage]) -> list[tuple[str, Chart]]:
-    """The titled charts of training, each section's stages on one axis."""
-    by = {name: [s for s in stages if s.section == name] for name in ("pretrain", "sft", "rl")}
-    losses = {"loss": "next token", "valid_loss": "validation", "mtp_loss": "MTP"}
-    asked = [
-        ("Pretraining loss over tokens", by["pretrain"], "tokens", losses),
-        ("Fine-tuning loss over steps", by["sft"], "step", losses),
-        ("Reward over steps", by["rl"], "step", {"reward": "mean over completions"}),
-        ("Completion length over steps", by["rl"], "step", {"completion_tokens": "tokens"}),
-        ("Learning rate over tokens", by["pretrain"], "tokens", {"lr": "learning rate"}),
-    ]
-    drawn = [
-        (title, chart(lines(members, names, x), marks=starts(members, x)))
-        for title, members, x, names in asked
-    ]
-    return [(title, made) for title, made in drawn if made]
-
-
-def lines(members: list[Stage], names: dict[str, str], x: str) -> list[Line]:
-    """Columns of the curves of consecutive stages, by the names to show."""
-    return [
-        Line(name, column, [stage.points(column, x) for stage in members])
-        for column, name in names.items()
-    ]
-
-
-def starts(members: list[Stage], x: str) -> list[tuple[float, str]]:
-    """Where each of several stages begins."""
-    if len(members) == 1:
-        return []
-    return [
-        (
-            stage.offset + (stage.from_tokens if x == "tokens" else stage.from_step),
-            stage.name.partition(".")[2],
-        )
-        for stage in members
-    ]
-
-
-def corpora(stages: list[Stage]) -> list[Chart]:
-    """The validation loss of every corpus in pretraining, on equal axes."""
-    members = [stage for stage in stages if stage.section == "pretrain"]
-    columns = sorted({column for stage in members for row in stage.curve for column in row})
-    found = [
-        Line(column.partition("/")[2], "valid_loss", [s.points(column, "tokens") for s in members])
-        for column in columns
-        if column.startswith("valid_loss/")
-    ]
-    if not found:
-        return []
-    y_range = span(y for line in found for _, y in line.points)
-    x_end = max(x for line in found for x, _ in line.points)
-    return [chart([line], (180, 100), y_range=y_range, x_end=x_end) for line in found]
 
 
 def mixtures(
@@ -200,7 +129,7 @@ def mixtures(
     """The phases of pretraining, with corpora and gaps of each; `stages` begin with them."""
     pairs = zip(blends, stages, strict=False)
     return [
-        (stage, mixed(products[path], products, stage), gaps.get(stage.name.partition(".")[2], []))
+        (stage, mixed(products[path], products, stage), gaps.get(stage.name, []))
         for path, stage in pairs
     ]
 

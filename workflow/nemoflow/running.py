@@ -11,6 +11,8 @@ from pathlib import Path
 from nemoflow.errors import UserError
 from nemoflow.launch import INTERRUPTED, STOPPED, Line
 
+LAST_WORDS = 8192  # bytes of output in which a hidden command's error is looked for
+
 
 def environment(line: Line) -> dict[str, str]:
     """The environment of a heavy process.
@@ -36,7 +38,8 @@ def run(line: Line, log: Path, keep_open: Sequence[int] = (), shown: bool = True
     A signal that asks this process to end is passed on, and ends it when the command has ended.
 
     Raises:
-        UserError: the command failed; its own last words are in the log.
+        UserError: the command failed; its own last words are in the log, and in the error where
+            they were an error of the user's that was not shown.
     """
     if line.argv[0] == "srun" and "SLURM_JOB_ID" not in os.environ:
         raise UserError(
@@ -54,13 +57,17 @@ def run(line: Line, log: Path, keep_open: Sequence[int] = (), shown: bool = True
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _: pass_on(received, line, process))
+        last = b"\n"
         while chunk := process.stdout.read1():
             file.write(chunk)
             file.flush()
+            last = (last + chunk)[-LAST_WORDS:]
             if shown:
                 sys.stderr.buffer.write(chunk)
                 sys.stderr.flush()
         code = process.wait()
+    if code and not shown and (said := last.rpartition(b"\nerror: ")[2]) != last:
+        raise UserError(f"{said.decode(errors='replace').strip()} (log: {log})")
     tell(line, code, log)
 
 

@@ -9,19 +9,54 @@ from typing import Any
 from nemoflow import manifest
 from nemoflow.files import read_json
 
-SECTIONS = ("pretrain", "sft", "rl")
+SECTIONS = ("pretrain", "merged", "sft", "rl")
+MARGIN, ERRORS = 0.01, 2  # of a tolerance that is not set: a point, and standard errors
 Scores = dict[str, dict[str, dict[str, Any]]]
 
 
-def verdict(value: float, published: dict[str, float]) -> dict[str, Any]:
-    """A score held against a published one; a verdict that fails is shown, and fails no job."""
-    distance = round(abs(value - published["value"]), 9)  # 0.52 - 0.5 is a little over 0.02
-    within = distance <= published["tolerance"]
+def verdict(score: dict[str, Any], published: dict[str, float]) -> dict[str, Any]:
+    """A score held against a published one; a verdict that fails is shown, and fails no job.
+
+    `tolerance` is the one that was used: the published score's own, or MARGIN and ERRORS standard
+    errors of ours.
+    """
+    error = score["stderr"] or 0.0
+    tolerance = published.get("tolerance", round(MARGIN + ERRORS * error, 9))
+    distance = round(abs(score["value"] - published["value"]), 9)  # 0.52 - 0.5 is over 0.02
     return {
         "published": published["value"],
-        "tolerance": published["tolerance"],
-        "verdict": "reproduced" if within else "differs",
+        "tolerance": tolerance,
+        "verdict": "passed" if distance <= tolerance else "failed",
     }
+
+
+def failures(stages: Scores) -> list[str]:
+    """The scores that are not the published ones, each in a sentence, in pipeline order."""
+    return [
+        f"{stage} {task}: {score['value']:.4f} is not the published {score['published']:.4f}"
+        f" ± {score['tolerance']:.4f}: failed"
+        for stage in in_order(stages)
+        for task, score in stages[stage].items()
+        if score.get("verdict") == "failed"
+    ]
+
+
+def expected(settings: dict[str, Any]) -> list[str]:
+    """What scores will be held against, a line for each published one; `settings` as in `gather`.
+
+    A score of a stage or task that is not evaluated is told, too: nothing will be held against it.
+    """
+    lines = []
+    for stage, published in settings.get("published", {}).items():
+        for task, known in published.items():
+            given = known.get("tolerance")
+            within = f"± {given:g}" if given is not None else f"± ({MARGIN} + {ERRORS} std. errors)"
+            asked = stage in settings["stages"] and task in settings["tasks"]
+            lines.append(
+                f"{stage} {task}: {known['value']:g} {within}"
+                + ("" if asked else ", not evaluated")
+            )
+    return lines
 
 
 def gather(
@@ -39,7 +74,7 @@ def gather(
             content = manifest.read(next(given))
             score = {key: content[key] for key in ("metric", "value", "stderr", "n")}
             if known := published.get(stage, {}).get(task):
-                score |= verdict(score["value"], known)
+                score |= verdict(score, known)
             stages[stage][task] = score
     digests = {
         stage: manifest.read(model)["md5"]

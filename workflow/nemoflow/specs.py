@@ -4,6 +4,7 @@ from nemoflow import graph, images
 from nemoflow.config import Config, derived, items
 from nemoflow.config.base import plain
 from nemoflow.config.data import Corpus
+from nemoflow.config.evaluation import Eval
 from nemoflow.config.load import Runs
 from nemoflow.config.run import Run
 from nemoflow.errors import UserError
@@ -18,16 +19,20 @@ VERSIONS = {
     "tokens": 2,
     "corpus": 2,
     "blend": 1,
-    "import_model": 1,
+    "import_model": 2,
     "pretrain": 1,
+    "merge": 1,
     "render": 3,
     "pack": 2,
     "sft": 1,
     "resolve": 4,
     "rl": 1,
-    "export": 1,
+    "export": 2,
     "eval_task": 1,
     "eval": 1,
+    "eval_items": 1,
+    "overlap": 1,
+    "contamination": 1,
     "report": 1,
 }
 
@@ -101,17 +106,30 @@ def blend(config: Config, run: str, phase: str) -> tuple[dict, dict]:
 
 
 def import_model(config: Config, run: str) -> tuple[dict, dict]:
-    """The path as written and the architecture; as options, who is going to read it, and how."""
+    """The path as written, the architecture, and the engine whose format the model gets.
+
+    As options, who is going to read it, and how. Where engines differ, the local one's: the others
+    read that of Hugging Face, too.
+    """
     model = config.run(run)
     if model.init is None:
         raise UserError(f"{run} imports no model (init); its first stage trains from nothing")
     first, *_ = [*graph.own_stages(model), "eval"]
     continues = first.startswith("pretrain.") and graph.entry(model, first).init == "continue"
+    asked = {f"{s}.engine": engine_of(model, s) for s in readers(model, first)}
     options = {
-        "readers": {f"{s}.engine": getattr(model, s).engine for s in readers(model, first)},
+        "readers": asked,
         "continues": f"pretrain.phases.{first.partition('.')[2]}.init" if continues else None,
     }
-    return {"import": model.init.import_, "model": plain(model.pretrain.model)}, options
+    engine = "local" if "local" in asked.values() else next(iter(asked.values()), "local")
+    identity = {"engine": engine, "import": model.init.import_}
+    return identity | {"model": plain(model.pretrain.model)}, options
+
+
+def engine_of(run: Run, section: str) -> str:
+    """The engine that reads and writes a section's checkpoints: NeMo-RL's are Megatron's."""
+    engine = getattr(run, section).engine
+    return "megatron" if engine == "nemo_rl" else engine
 
 
 def readers(run: Run, first: str) -> list[str]:
@@ -132,10 +150,22 @@ def pretrain(config: Config, run: str, phase: str) -> tuple[dict, dict]:
     section = config.run(run).pretrain
     entry = section.phases[phase]
     identity = {
-        **plain(section, "phases", "tokenizer", "spike", "sample"),
+        **plain(section, "phases", "tokenizer", "spike", "sample", "merge"),
         **plain(entry, "after", "blend", "options"),
     }
     return identity, {**plain(entry.options), "spike": section.spike}
+
+
+def merge(config: Config, run: str, phase: str, window: str) -> tuple[dict, dict]:
+    """The architecture, the window, and which checkpoints are kept of it."""
+    section = config.run(run).pretrain
+    kept = section.phases[phase].options.window
+    return {
+        "engine": section.engine,
+        "model": plain(section.model),
+        "iterations": section.merge.windows[window],
+        "every": kept.every,
+    }, {}
 
 
 def render(config: Config, mixture: str, source: str) -> tuple[dict, dict]:
@@ -190,35 +220,65 @@ def rl(config: Config, run: str, step: str) -> tuple[dict, dict]:
 
 
 def export(config: Config, run: str, stage: str) -> tuple[dict, dict]:
-    """The type of the weights, and the engine that wrote the checkpoint."""
+    """The type of the weights, the engine that wrote the checkpoint, and adapters to merge in."""
     model = config.run(run)
-    section = graph.full_name(model, stage).partition(".")[0]
-    return {"engine": getattr(model, section).engine, **plain(model.export)}, {}
+    full = graph.full_name(model, stage)
+    section = graph.trained(model, full).partition(".")[0]
+    adapted = full == "sft" and model.sft.lora and not graph.is_imported(Runs(config), run, full)
+    lora = {"lora": plain(model.sft.lora)} if adapted else {}
+    return {"engine": getattr(model, section).engine, **plain(model.export), **lora}, {}
 
 
 def eval_task(config: Config, run: str, stage: str, task: str) -> tuple[dict, dict]:
-    """The task and how the model is called."""
+    """The task and how the model is called; as an option, where."""
     section = config.run(run).eval
-    model = plain(config.data("tasks", task), "about", "prompts", "items")
-    return {"task": model, "backend": section.backend, "batch_size": section.batch_size}, {}
+    told = plain(config.data("tasks", task), "about", "suite", "prompts", "items")
+    options = {"endpoint": endpoint(section, stage)} if section.backend == "endpoint" else {}
+    return {"task": told, "backend": section.backend, "batch_size": section.batch_size}, options
+
+
+def endpoint(section: Eval, stage: str) -> dict:
+    """The server of a stage's model."""
+    told = plain(section.endpoint)
+    return told | {key: told[key].replace("{stage}", stage) for key in ("url", "model")}
 
 
 def eval(config: Config, run: str) -> tuple[dict, dict]:
     """What is evaluated, and the published scores beside it."""
-    return plain(config.run(run).eval, "backend", "batch_size"), {}
+    without = ("backend", "endpoint", "batch_size", "contamination")
+    return plain(config.run(run).eval, *without), {}
+
+
+def eval_items(config: Config, task: str) -> tuple[dict, dict]:
+    """Shared: where a task's items lie; those of a task of ours are an input."""
+    model = config.data("tasks", task)
+    if why := items.unchecked(config, [task]):
+        raise UserError(f"task {task}: {why[task]}")
+    return ({"items": plain(model.items)} if model.items else {}), {}
+
+
+def overlap(config: Config, run: str, kind: str, data: str) -> tuple[dict, dict]:
+    """All that it follows from are its inputs."""
+    return {"kind": kind}, {}
+
+
+def contamination(config: Config, run: str) -> tuple[dict, dict]:
+    """What it gathers are inputs; and why some tasks are not among them."""
+    return {"unchecked": items.unchecked(config, config.run(run).eval.tasks)}, {}
 
 
 def report(config: Config, run: str) -> tuple[dict, dict]:
-    """The page follows from its inputs; the resolved config and what blends lack are shown."""
-    model = config.run(run)
-    gaps = {phase: derived.gaps(config, model, phase) for phase in model.pretrain.phases}
-    return {}, {"config": plain(model), "chain": graph.stages(Runs(config), run), "gaps": gaps}
+    """The page follows from its inputs; the resolved config and what data lack are shown."""
+    model, chain = config.run(run), graph.stages(Runs(config), run)
+    gaps = {stage: derived.gaps(config, model, stage) for stage in chain}
+    return {}, {"config": plain(model), "chain": chain, "gaps": gaps}
 
 
 SPECS = {
     function.__name__: function
     for function in (
-        image, tokenizer, plan, tokens, corpus, blend, import_model, pretrain, render, pack, sft,
-        resolve, rl, export, eval_task, eval, report,
+        image, tokenizer, plan, tokens, corpus, blend, import_model, pretrain, merge, render, pack,
+        sft, resolve, rl, export, eval_task, eval, eval_items,
+        overlap, contamination, report,
     )
 }  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nemoflow import manifest
 from nemoflow.build import Build, bytes_of, heavy
-from nemoflow.files import write_json, write_whole
+from nemoflow.files import read_json, sha256_of, write_json, write_whole
 from nemoflow.machine import SMALLEST, Machine
 from nemoflow.progress import say
 
@@ -95,14 +95,26 @@ def blend(spec: str, corpora: list[str], output: str) -> None:
         write_json(output, blends.make_blend(build.identity["weights"], shards))
 
 
-def import_model(spec: str, output: str) -> None:
+@heavy
+def import_model(
+    spec: str, output: str, parity: str, log: str, machine: Machine = SMALLEST
+) -> None:
     """Take an existing model in the place of the stages before the run's first."""
     from nemoflow import imports
+    from nemoflow.training import convert
 
-    with Build("import_model", spec, [], [output]) as build:
+    with Build("import_model", spec, [], [output, parity]) as build:
         folder = build.fresh_payload()
-        facts = imports.take(build.identity, build.options, folder)
-        build.replace_payload(folder)
+        copied = folder / "model"
+        copied.mkdir()
+        facts = imports.take(build.identity, build.options, copied)
+        if facts["format"] == imports.HUGGINGFACE:
+            job = {"task": "import", "title": "import", "inputs": {"model": str(copied)}}
+            convert(build, folder, log, machine, **job)
+        else:
+            imports.unconverted(facts, parity)
+            build.replace_payload(copied)
+            folder.rmdir()
         build.finish(model=facts)
 
 
@@ -128,6 +140,34 @@ def pretrain(
         inputs = {"blend": blend, "init": bytes_of(init) if init else None}
         title = f"pretrain.{Path(checkpoint).parent.name}"
         build.finish(**train(build, "pretrain", title, log, inputs, machine))
+
+
+@heavy
+def merge(
+    spec: str,
+    checkpoint: str,
+    blend: str | None,
+    corpora: list[str],
+    output: str,
+    log: str,
+    machine: Machine = SMALLEST,
+) -> None:
+    """Average a phase's last checkpoints."""
+    from nemoflow import merging
+    from nemoflow.training import run_job
+
+    given = [checkpoint, *filter(None, [blend]), *corpora]
+    with Build("merge", spec, given, [output]) as build:
+        content, *_ = build.need(checkpoint, *corpora)
+        folders = merging.checkpoints(checkpoint, content, build.identity)
+        folder = build.fresh_payload()
+        job = {"task": "merge", "title": f"merged.{Path(output).stem}"}
+        job |= {"inputs": {"checkpoints": folders, "blend": blend}}
+        run_job(build, folder, log, machine, config=content["identity"], **job)
+        facts = merging.told(content, read_json(folder / "merged.json"))
+        build.replace_payload(folder / "final")
+        shutil.rmtree(folder)
+        build.finish(**facts)
 
 
 def render(spec: str, sources: str, tokenizer: str, workers: int, output: str) -> None:
@@ -213,20 +253,27 @@ def rl(
 
 @heavy
 def export(
-    spec: str, checkpoint: str, tokenizer: str, output: str, log: str, machine: Machine = SMALLEST
+    spec: str,
+    checkpoint: str,
+    base: str | None,
+    tokenizer: str,
+    output: str,
+    parity: str,
+    log: str,
+    machine: Machine = SMALLEST,
 ) -> None:
-    """Write a stage's checkpoint in Hugging Face format."""
-    from nemoflow.training import run_job
+    """Write a stage's checkpoint in Hugging Face format; adapters are merged into their base."""
+    from nemoflow.training import convert
 
-    with Build("export", spec, [checkpoint, tokenizer], [output]) as build:
-        content, _ = build.need(checkpoint, tokenizer)
+    given = [checkpoint, *filter(None, [base]), tokenizer]
+    with Build("export", spec, given, [output, parity]) as build:
+        content, *_ = build.need(*given)
         folder = build.fresh_payload()
         inputs = {"checkpoint": bytes_of(checkpoint), "tokenizer": bytes_of(tokenizer)}
+        inputs |= {"base": bytes_of(base) if base else None}
         config = {**build.identity, "model": content["identity"]["model"]}
         job = {"task": "export", "title": "export", "inputs": inputs, "config": config}
-        run_job(build, folder, log, machine, **job)
-        build.replace_payload(folder / "final")
-        shutil.rmtree(folder)
+        convert(build, folder, log, machine, **job)
         build.finish()
 
 
@@ -249,11 +296,53 @@ def eval_task(
 
 def eval(spec: str, run: str, models: list[str], scores: list[str], output: str) -> None:
     """Gather the scores of all evaluated stages, with the published ones beside them."""
-    from nemoflow.scores import gather
+    from nemoflow.scores import failures, gather
 
     with Build("eval", spec, [*models, *scores], [output]) as build:
+        gathered = gather(run, build.identity, models, scores)
+        for line in failures(gathered["stages"]):
+            say(f"{output}: {line}")
         # Stages in pipeline order, for whoever reads it.
-        write_json(output, gather(run, build.identity, models, scores), sort_keys=False)
+        write_json(output, gathered, sort_keys=False)
+
+
+def eval_items(spec: str, sources: str, prompts: str | None, output: str) -> None:
+    """Write down the texts of a task's items."""
+    from nemoflow import evaluation_items
+
+    given = [prompts] if prompts else []
+    with Build("eval_items", spec, given, [output]) as build:
+        build.need(*given)
+        folder, told = build.fresh_payload(), build.identity.get("items")
+        rows = Path(bytes_of(prompts)) if prompts else None
+        facts = evaluation_items.make(told, rows, folder, Path(sources))
+        build.replace_payload(folder)
+        build.finish(**facts)
+
+
+def overlap(
+    spec: str, items: list[str], data: str, tokenizer: str | None, workers: int, output: str
+) -> None:
+    """Look for items of evaluations in what a stage trains on."""
+    from nemoflow import contamination as search
+
+    given = [*items, data, *filter(None, [tokenizer])]
+    with Build("overlap", spec, given, [output]) as build:
+        product = build.need(*given)[len(items)]
+        decoder = bytes_of(tokenizer) if tokenizer else None
+        job = search.Job(build.identity["kind"], product, Path(bytes_of(data)), decoder)
+        work = build.payload.with_name(f".{build.payload.name}.new")
+        kept = search.Kept(work, [build.identity, *map(sha256_of, build.inputs)])
+        build.finish(**search.search(job, search.tasks_of(items), kept, workers))
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def contamination(spec: str, run: str, overlaps: list[str], output: str) -> None:
+    """Gather how many items of evaluations a run has seen in training."""
+    from nemoflow.contamination import gather
+
+    with Build("contamination", spec, overlaps, [output]) as build:
+        write_json(output, gather(run, build.identity["unchecked"], overlaps))
 
 
 def report(
@@ -263,6 +352,8 @@ def report(
     blends: list[str],
     checkpoints: list[str],
     packed: str | None,
+    parity: list[str],
+    contamination: str | None,
     output: str,
 ) -> None:
     """Draw the page about a run."""
@@ -270,11 +361,12 @@ def report(
     from nemoflow.need import need_if_had
     from nemoflow.products import scores_behind
 
-    given = [path for path in (imported, packed) if path]
-    with Build("report", spec, [eval, *blends, *checkpoints, *given], [output]) as build:
+    optional = [path for path in (imported, packed, contamination) if path]
+    given = [eval, *blends, *checkpoints, *parity, *optional]
+    with Build("report", spec, given, [output]) as build:
         need_if_had(scores_behind([eval]))
-        drawn = page.render(eval, blends, checkpoints, packed, build.options, imported)
-        write_whole(output, drawn)
+        models = (eval, blends, checkpoints, packed, build.options, imported)
+        write_whole(output, page.render(*models, parity, contamination))
 
 
 def seal(checkpoint: str, output: str) -> None:

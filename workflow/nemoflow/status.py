@@ -140,6 +140,11 @@ def expected(config: Config, run: str) -> Iterator[tuple[str, str, dict[str, str
         rule, _, name = stage.partition(".")
         own = {"pretrain": {"phase": name}, "rl": {"step": name}}.get(rule, {})
         yield stage, rule, {"run": run, **own}
+    asked = [graph.full_name(runs[run], stage) for stage in names.evaluated(wildcards)]
+    for stage in set(graph.merged(runs[run])).intersection(asked):
+        if names.merger(wildcards, stage) == run:
+            own = {"phase": runs[run].pretrain.merge.phase, "window": stage.partition(".")[2]}
+            yield stage, "merge", {"run": run, **own}
     steps = [stage for stage in graph.own_stages(runs[run]) if stage.startswith("rl.")]
     starts = [graph.short_name(runs[run], graph.previous(runs[run], step)) for step in steps]
     for stage in dict.fromkeys([*starts, *names.evaluated(wildcards)]):

@@ -75,6 +75,21 @@ def run_job(build: Build, progress: Path, log: str, machine: Machine, **job: Any
     running.run(line, Path(log), [build.lock])
 
 
+def convert(build: Build, folder: Path, log: str, machine: Machine, **job: Any) -> None:
+    """Let the engine convert a model; the product's bytes, and the verdict on the conversion.
+
+    A model that comes out of a round trip changed is an error of the engine's; logits that differ
+    are said, and fail nothing.
+    """
+    run_job(build, folder, log, machine, **job)
+    found = read_json(folder / "parity.json")
+    build.replace_payload(folder / "final")
+    shutil.rmtree(folder)
+    write_json(build.outputs[1], found)
+    if found["verdict"] != "passed":
+        say(f"{build.outputs[1]}: the converted model does not answer like the first; logits there")
+
+
 def score(
     build: Build, folder: Path, log: str, model: str, prompts: str | None, machine: Machine
 ) -> dict[str, Any]:
@@ -86,7 +101,7 @@ def score(
         "output": str(folder),
         "machine": asdict(machine),
     }
-    write_json(folder / "job.json", {**build.identity, **told})
+    write_json(folder / "job.json", {**build.identity, **build.options, **told})
     line = launch.line(build.identity, "eval_task", folder / "job.json", machine)
     running.run(line, Path(log), [build.lock], shown=False)
     (folder / "job.json").unlink()

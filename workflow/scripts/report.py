@@ -15,6 +15,8 @@ def main() -> None:
     checkpoints = "checkpoint manifests, stage by stage"
     parser.add_argument("--checkpoints", nargs="*", default=[], help=checkpoints)
     parser.add_argument("--packed", nargs="?", help="manifest of the packed rows, if there is SFT")
+    parser.add_argument("--parity", nargs="*", default=[], help="verdicts on conversions")
+    parser.add_argument("--contamination", nargs="?", help="items found in training data, if asked")
     parser.add_argument("--output", required=True, help="the page to write")
     stages.report(**vars(parser.parse_args()))
 

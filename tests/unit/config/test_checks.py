@@ -56,7 +56,7 @@ def child(config_folder):
         ("sft: {mixture: mikro}", "there is no mixture mikro; did you mean micro?"),
         (
             "eval: {stages: [rl.rlvr3]}",
-            "there is no stage rl.rlvr3; known: pretrain, sft, rl, pretrain",
+            "there is no stage rl.rlvr3; known: pretrain, rl, pretrain",
         ),
         ("rl: {steps: {rlvr2: {after: rlvr2}}}", "rlvr2 come after each other in a circle"),
         ("pretrain: {phases: {phase2: {init: random}}}", "the first phase, and only the first"),

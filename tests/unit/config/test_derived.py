@@ -98,6 +98,11 @@ def test_what_cannot_be(config_of, files, overrides, said):
 
 def test_gaps_are_shares_of_the_published_mix(config_of):
     config = config_of()
-    gaps = {name: share for name, share, _ in derived.gaps(config, config.run("super3"), "phase1")}
+    told = derived.gaps(config, config.run("super3"), "pretrain.phase1")
+    gaps = {name: share for name, share, _ in told}
     assert gaps["code"] == pytest.approx(0.14) and sum(gaps.values()) == pytest.approx(0.196)
-    assert derived.gaps(config, config.run("micro"), "phase1") == []
+    assert derived.gaps(config, config.run("micro"), "pretrain.phase1") == []
+    told = derived.gaps(config, config.run("super3"), "sft")
+    assert sum(share for _, share, _ in told) == pytest.approx(47.5 / 105.8)
+    (told,) = derived.gaps(config, config.run("nano3"), "rl.rlhf")
+    assert told[:2] == ("nano3-rlhf", None)

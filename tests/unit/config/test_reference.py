@@ -61,7 +61,7 @@ def test_the_page_has_a_row_for_every_key():
         ("iterations", "| `iterations` | whole number |  |  |"),
         ("epsilon", "| `epsilon` | number | `1e-08` |  |"),
         ("dispatcher", '`alltoall` \\| `flex` \\| `allgather` | `"alltoall"` |'),
-        ("targets", "| `targets` | list of text |  |  |"),
+        ("used_by", "| `used_by` | list of text |  | environments that ask it |"),
         ("phases", "| `phases` | mapping to Phase |  |  |"),
         ("weights", "| `weights` | mapping to number or null | `null` |"),
         ("mtp", "| `mtp` | Mtp or null | `null` | null = no multi-token prediction |"),

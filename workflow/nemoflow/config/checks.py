@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from nemoflow import graph, padding
-from nemoflow.config import derived, items, templates
+from nemoflow.config import averages, derived, items, templates
 from nemoflow.config.base import plain
 from nemoflow.config.messages import nearest
 from nemoflow.config.run import Run
@@ -69,6 +69,7 @@ def check_run(runs: "Runs", name: str) -> None:
     if "sft" in stages:
         check_sft(config, name, run, fail)
     check_local(run, stages, fail)
+    averages.check(run, stages, fail)
     for step, entry in run.rl.steps.items():
         if f"rl.{step}" in stages:
             at = ("rl", "steps", step)
@@ -184,7 +185,7 @@ def check_local_stage(entry: Any, fail: Any, *key: str) -> None:
     for size, value in entry.parallel:
         if isinstance(value, int) and value > 1:
             fail("the local engine works on one device; set 1", *key, "parallel", size)
-    lacks = ["lora", "megatron", "advantage_clip", "truncated_importance", "asynchronous", "judges"]
+    lacks = ["megatron", "advantage_clip", "truncated_importance", "asynchronous", "judges"]
     only_nemo_rl = ["spike", "malformed_thinking", "release", "nemo_rl"]
     for name in [*lacks, *only_nemo_rl] if key[0] == "rl" else lacks:
         if getattr(entry, name, None):

@@ -140,30 +140,66 @@ class Items(Strict):
     text_field: str = Field(min_length=1, description="a dotted field: the text of an item")
 
 
+class Sampling(Strict):
+    """How answers are drawn; what is not set is as the task itself has it."""
+
+    temperature: Rate | None = Field(None, description="0 = greedy")
+    top_p: Share | None = None
+    top_k: Positive | None = None
+    max_new_tokens: Positive | None = None
+    until: list[str] | None = Field(None, min_length=1, description="strings that end an answer")
+
+
 class Task(Strict):
-    """An lm-eval task: one of the harness's own by name, or one of ours in full."""
+    """An lm-eval task, one of the harness's own by name or one of ours in full; or a suite."""
 
     about: str | None = None
-    harness: str | dict[str, Any] = Field(description="a task name of lm-eval, or its task mapping")
+    suite: list[Name] | None = Field(
+        None,
+        min_length=1,
+        description="tasks, or suites, that this name stands for; or say harness",
+    )
+    harness: str | dict[str, Any] | None = Field(
+        None, description="a task or group of lm-eval by name, or a task mapping as it takes them"
+    )
     prompts: Name | None = Field(
         None, description="our items: the validation split of these prompts"
     )
     items: Items | None = Field(
         None, description="where the harness's items lie, for apart_from of prompts"
     )
-    metric: str = Field(description="the metric reported, as lm-eval names it: metric,filter")
+    metric: str | None = Field(
+        None,
+        pattern="^[^,]+,[^,]+$",
+        description="the metric reported, as lm-eval names it: metric,filter",
+    )
     fewshot: Count = 0
     chat: bool = Field(False, description="put the prompt into the model's chat template")
+    generation: Sampling | None = Field(None, description="of a task whose answers are written")
     limit: Positive | None = Field(None, description="first N items only")
 
     @model_validator(mode="after")
-    def ours(self) -> "Task":
-        """A task of ours has items, one of the harness brings its own."""
+    def one_kind(self) -> "Task":
+        """A suite has tasks alone; a task of ours has items, one of the harness brings its own."""
+        if self.suite is not None:
+            if wrong := sorted(self.model_fields_set - {"about", "suite"}):
+                raise ValueError(f"a suite has no {', '.join(wrong)}")
+            return self
+        if self.harness is None or self.metric is None:
+            raise ValueError("say harness and metric, or suite alone")
         if isinstance(self.harness, str) != (self.prompts is None):
             raise ValueError("a task of ours (harness: a mapping) needs prompts, and only that one")
         if self.prompts is not None and self.items is not None:
             raise ValueError("items: those of a task of ours are in its prompts")
+        if self.generation and self.is_rated:
+            raise ValueError("generation: the task rates given answers; nothing is written")
         return self
+
+    @property
+    def is_rated(self) -> bool:
+        """Whether a task of ours asks for likelihoods, as multiple choice does."""
+        told = self.harness if isinstance(self.harness, dict) else {}
+        return told.get("output_type", "generate_until") != "generate_until"
 
 
 KINDS: dict[str, type[Strict]] = {

@@ -42,12 +42,23 @@ def corpus(config: "Config", name: str) -> Corpus | None:
     return whole.model_copy(update=cut)
 
 
-def gaps(config: "Config", run: "Run", phase: str) -> list[tuple[str, float, str]]:
-    """(name, share of the published mix, why) of what a phase's recipe has and nobody can get."""
-    blend = config.data("blends", run.pretrain.phases[phase].blend)
-    there = sum((blend.weights or {}).values())
-    whole = there + sum(gap.weight for gap in blend.gaps.values())
-    return [(name, gap.weight / whole, gap.why) for name, gap in blend.gaps.items()]
+def gaps(config: "Config", run: "Run", stage: str) -> list[tuple[str, float | None, str]]:
+    """(name, share of the published mix, why) of what a stage's recipe has and nobody can get.
+
+    Prompts have no shares.
+    """
+    section, _, name = stage.partition(".")
+    if section == "rl":
+        lacking = config.data("prompts", run.rl.steps[name].prompts).gaps
+        return [(name, None, gap.why) for name, gap in lacking.items()]
+    if section == "sft":
+        mixture = config.data("mixtures", run.sft.mixture)
+        there, lacking = sum(one.weight for one in mixture.sources.values()), mixture.gaps
+    else:
+        blend = config.data("blends", run.pretrain.phases[name].blend)
+        there, lacking = sum((blend.weights or {}).values()), blend.gaps
+    whole = there + sum(gap.weight for gap in lacking.values())
+    return [(name, gap.weight / whole if whole else 0, gap.why) for name, gap in lacking.items()]
 
 
 def refuse_twin(config: "Config", name: str, blend: Blend) -> None:

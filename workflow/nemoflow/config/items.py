@@ -1,5 +1,6 @@
 """Where the items of evaluations lie, for training rows to be kept apart from."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from nemoflow.config.base import plain
@@ -41,3 +42,10 @@ def check(config: "Config", prompts: str) -> None:
         except UserError as error:
             place = config.place("prompts", prompts, "apart_from")
             raise UserError(f"{place}: apart_from: {error}") from None
+
+
+def unchecked(config: "Config", tasks: Iterable[str]) -> dict[str, str]:
+    """{task: why} of those whose items nobody can look for in training data."""
+    why = "its file does not say where its items lie (items)"
+    models = {name: config.data("tasks", name) for name in tasks}
+    return {name: why for name, task in models.items() if not (task.items or task.prompts)}

@@ -10,7 +10,9 @@ from nemoflow.config.yaml12 import Key
 from nemoflow.errors import UserError
 
 # Mappings whose entries have names of the user's own: there, null removes an entry.
-COLLECTIONS = {"phases", "steps", "sources", "weights", "judges", "gaps", "published", "settings"}
+COLLECTIONS = {
+    "phases", "windows", "steps", "sources", "weights", "judges", "gaps", "published", "settings"
+}  # fmt: skip
 # An assignment of `set=` ends at a comma before another `key=`, but not at one between quotes.
 ASSIGNMENT = re.compile(
     r"""(?: (?<=[=:,\[{\s])(?: "(?:[^"\\]|\\.)*" | '(?:[^']|'')*' )

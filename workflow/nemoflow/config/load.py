@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nemoflow.config import derived, layers, templates
+from nemoflow.config import averages, derived, layers, suites, templates
 from nemoflow.config.checks import check_data, check_run
 from nemoflow.config.data import KINDS
 from nemoflow.config.layers import Layered
@@ -169,8 +169,10 @@ class Config:
     def run(self, name: str) -> Run:
         """A run's model, checked with everything that it names."""
         model = validated(Run, self.layered("runs", name), f"config/{name}.yaml")
+        model = suites.expanded(self, model)
         check_run(Runs(self, {name: model}), name)
-        return model
+        suites.check(self, name, model)
+        return averages.evaluated(Runs(self, {name: model}), name)
 
     @cache  # noqa: B019
     def unchanged(self, name: str) -> Run:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from nemoflow.config.base import Count, Integer, Name, Number, Positive, Rate, Share, Strict
+from nemoflow.config.evaluation import Eval
 from nemoflow.config.model import Model
 from nemoflow.config.training import Batch, Optimizer, Options, Parallel, Schedule, Validate
 
@@ -13,8 +14,9 @@ class Phase(Strict):
     """A phase of pretraining; what it does not say comes from the `pretrain` section."""
 
     after: Name | None = Field(None, description="the phase before; null = the first")
-    init: Literal["random", "continue", "weights"] = Field(
-        description="continue: weights, optimizer, step; weights: weights only, from step 0"
+    init: Literal["random", "continue", "weights", "merged"] = Field(
+        description="continue: weights, optimizer, step; weights: weights only, from step 0;"
+        " merged: the same, of the average that pretrain.merge makes of the phase before"
     )
     blend: Name = Field(description="a file of config/blends/")
     stop_iteration: Positive = Field(description="the phase ends after this iteration")
@@ -44,6 +46,16 @@ class Phase(Strict):
         return self
 
 
+class Merge(Strict):
+    """Averages of a phase's last checkpoints."""
+
+    phase: Name = Field(description="the phase whose options.window keeps the checkpoints")
+    windows: dict[Name, Positive] = Field(
+        min_length=1,
+        description="by name: iterations back from the phase's end; stage `merged` is the last one",
+    )
+
+
 class Pretrain(Strict):
     """Pretraining; what a phase may set and stands here is every phase's default."""
 
@@ -58,16 +70,26 @@ class Pretrain(Strict):
     sample: Positive | None = Field(
         None, description="train on the first N documents of each corpus only: {corpus}-sample{N}"
     )
+    merge: Merge | None = Field(None, description="models averaged over checkpoints; null = none")
     phases: dict[Name, Phase] = Field(min_length=1)
 
 
+Target = Literal[
+    "linear_qkv", "linear_proj", "linear_fc1", "linear_fc2", "in_proj", "out_proj"
+]  # fmt: skip
+
+
 class Lora(Strict):
-    """Low-rank adapters instead of full fine-tuning."""
+    """Low-rank adapters instead of full fine-tuning (arXiv 2106.09685)."""
 
     rank: Positive = 32
-    alpha: Positive = 32
-    dropout: Share = 0.0
-    targets: list[str] = Field(min_length=1)
+    alpha: Positive = Field(32, description="an adapter counts alpha / rank times")
+    dropout: Share = Field(0.0, description="of an adapter's inputs while training")
+    targets: list[Target] = Field(
+        ["linear_qkv", "linear_proj", "linear_fc1", "linear_fc2", "in_proj", "out_proj"],
+        min_length=1,
+        description="layers with adapters, as Megatron names them: attention, experts, Mamba",
+    )
 
 
 class Sft(Strict):
@@ -216,23 +238,6 @@ class Export(Strict):
     """Hugging Face checkpoints."""
 
     dtype: Literal["float32", "bfloat16"]
-
-
-class Published(Strict):
-    """A published score."""
-
-    value: Number
-    tolerance: Rate = Field(description="largest distance that counts as reproduced")
-
-
-class Eval(Strict):
-    """Scores of the exported models by lm-eval."""
-
-    stages: list[str] = Field(min_length=1, description="pretrain, sft, rl, or one by name")
-    tasks: list[Name] = Field(min_length=1, description="files of config/tasks/")
-    backend: Literal["hf", "vllm"]
-    batch_size: Positive = 64
-    published: dict[str, dict[Name, Published]] = {}
 
 
 class Init(Strict):

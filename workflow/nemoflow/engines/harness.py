@@ -4,16 +4,28 @@ Offline: the only task known to the harness is the one in the job, or, for a tas
 data sets as they lie in the cache. A wrong image is told of first, so lm-eval is imported late.
 """
 
+import difflib
 import json
-import math
+import random
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nemoflow import images
+from nemoflow.engines import endpoint, outcome
 from nemoflow.errors import UserError, report
 from nemoflow.files import read_json, write_json, write_whole
+
+if TYPE_CHECKING:
+    from lm_eval.api.group import Group
+    from lm_eval.api.model import LM
+    from lm_eval.api.task import Task
+
+# Draws of a bootstrap, for the standard errors of what is no mean (f1, median, perplexity); one
+# process' share in lm_eval/api/metrics.py, so that the number of cores changes nothing.
+BOOTSTRAP = 1000
+GREEDY = {"do_sample": False, "temperature": 0.0}
 
 
 def task_of(job: dict[str, Any]) -> dict[str, Any] | str:
@@ -30,40 +42,109 @@ def task_of(job: dict[str, Any]) -> dict[str, Any] | str:
     }
 
 
-def evaluate(job: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The score {metric, value, stderr, n} and the samples of a job.
+def load(job: dict[str, Any]) -> "Task | Group":
+    """The task of a job, or the group of tasks whose common score is asked for.
 
     Raises:
-        UserError: the task does not report the metric that its file names.
+        UserError: the harness knows no such task, or a tag, whose tasks have no common score.
     """
-    import lm_eval
     from lm_eval.tasks import TaskManager
 
-    task, settings = task_of(job), job["task"]
-    there = place(job) if job["backend"] == "hf" else None
-    parallel = {} if there else {"tensor_parallel_size": job["machine"]["gpus"]}
-    results = lm_eval.simple_evaluate(
-        model=job["backend"],
-        model_args={"pretrained": job["model"], "dtype": "auto", **parallel},
-        tasks=[task],
-        num_fewshot=settings["fewshot"],
-        limit=settings.get("limit"),
-        batch_size=job["batch_size"],
-        device=there,
-        apply_chat_template=settings["chat"],
-        task_manager=TaskManager(include_defaults=isinstance(task, str)),
-        bootstrap_iters=0,
-        log_samples=True,
-    )
+    task = task_of(job)
+    if job["items"] and not Path(job["items"]).read_text(encoding="utf-8").strip():
+        raise UserError(f"{job['items']}: no item: the prompts of this task have no validation row")
+    manager = TaskManager(include_defaults=isinstance(task, str))
+    if isinstance(task, str) and task not in manager.all_tasks:
+        near = difflib.get_close_matches(task, manager.all_tasks)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UserError(f"harness: {task}: lm-eval has no such task{hint}")
+    if task in manager.all_tags:
+        members = sorted(manager.load([task])["tasks"])
+        raise UserError(
+            f"harness: {task} is a tag of lm-eval: its tasks have no common score; name one of"
+            f" {', '.join(members)}"
+        )
+    loaded = manager.load([task])
     name = task if isinstance(task, str) else task["task"]
-    found, metric = results["results"][name], settings["metric"]
-    if metric not in found:
-        known = ", ".join(key for key in found if "," in key and "stderr" not in key)
-        raise UserError(f"task metric {metric}: the harness reports {known}; name one of them")
-    samples = results["samples"][name]
-    value, n = float(found[metric]), len(samples)
-    stderr = math.sqrt(value * (1 - value) / (n - 1)) if 0 <= value <= 1 and n > 1 else None
-    return {"metric": metric, "value": value, "stderr": stderr, "n": n}, samples
+    return loaded["groups"].get(name) or loaded["tasks"][name]
+
+
+def leaves(root: "Task | Group") -> list["Task"]:
+    """The tasks of a group, or the task alone."""
+    return root.get_all_tasks() if hasattr(root, "get_all_tasks") else [root]
+
+
+def prepare(root: "Task | Group", settings: dict[str, Any]) -> None:
+    """Give tasks their number of examples and their way of sampling.
+
+    lm-eval's own arguments pass over tasks whose file says `num_fewshot: 0`, as arc_challenge_chat
+    does. Raises UserError for a task without items, and for sampling where nothing is written.
+    """
+    from lm_eval.defaults import DEFAULT_OTHER_SEED
+
+    tasks = leaves(root)
+    for task in tasks:
+        if not len(task.eval_docs):
+            raise UserError(f"task {task.task_name}: no items: there is nothing to score")
+        task.set_config(key="num_fewshot", value=settings["fewshot"])
+        task.set_fewshot_seed(DEFAULT_OTHER_SEED)
+    writing = [task for task in tasks if task.OUTPUT_TYPE == "generate_until"]
+    if settings.get("generation") and not writing:
+        raise UserError("generation: the task rates given answers; nothing is written. Remove it")
+    for task in writing:
+        told = sampling(settings.get("generation", {}))
+        task.set_config(key="generation_kwargs", value=told, update=True)
+
+
+def sampling(told: dict[str, Any]) -> dict[str, Any]:
+    """A task's `generation` by the harness' names; what it does not say is left out."""
+    names = {"max_new_tokens": "max_gen_toks"}
+    given = {names.get(key, key): value for key, value in told.items() if key != "temperature"}
+    if "temperature" not in told:
+        return given
+    if not told["temperature"]:
+        return given | GREEDY
+    return given | {"do_sample": True, "temperature": told["temperature"]}
+
+
+def model_of(job: dict[str, Any], root: "Task | Group") -> "LM":
+    """The model, loaded here, started in vLLM, or asked for at an endpoint."""
+    from lm_eval.api.registry import get_model
+
+    backend, size = job["backend"], {"batch_size": job["batch_size"]}
+    if backend == "endpoint":
+        return endpoint.model(job, leaves(root))
+    arguments = {"pretrained": job["model"], "dtype": "auto"}
+    if backend == "hf":
+        model = get_model("hf").create_from_arg_obj(arguments, {**size, "device": place(job)})
+        refuse_numberless(model)
+        return model
+    arguments |= {"tensor_parallel_size": job["machine"]["gpus"]}
+    return get_model(backend).create_from_arg_obj(arguments, size)
+
+
+def seed() -> None:
+    """lm-eval's own seeds of what is drawn: answers at a temperature."""
+    import numpy
+    from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
+    from lm_eval.utils import set_torch_seed
+
+    random.seed(DEFAULT_RANDOM_SEED)
+    numpy.random.seed(DEFAULT_OTHER_SEED)
+    set_torch_seed(DEFAULT_OTHER_SEED)
+
+
+def refuse_numberless(model: "LM") -> None:
+    """UserError where logits are not finite: the likeliest token of nan is token 0, silently."""
+    import torch
+
+    with torch.no_grad():
+        logits = model.model(torch.tensor([[model.prefix_token_id]], device=model.device)).logits
+    if not torch.isfinite(logits).all():
+        raise UserError(
+            "the model's logits are not finite (nan or inf): its weights are broken, and no score"
+            " would mean anything; train or export it again"
+        )
 
 
 def place(job: dict[str, Any]) -> str:
@@ -77,38 +158,51 @@ def place(job: dict[str, Any]) -> str:
     return str(chosen)
 
 
-def kept(sample: dict[str, Any], metric: str) -> dict[str, Any]:
-    """What of a sample is the same in every run on every machine.
+def evaluate(job: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The score {metric, value, stderr, n} and the samples of a job, as they are kept.
 
-    `generation` is the text as the model wrote it; `response` what the task's filters made of it,
-    or the likelihoods of a multiple choice.
+    Raises:
+        UserError: there is nothing to score, nobody to ask, or no score in what was answered.
     """
-    said = sample["resps"][0][0]
-    return {
-        **({"generation": said} if isinstance(said, str) else {}),
-        "doc": sample["doc"],
-        "prompt": sample["arguments"][0][0],
-        "response": sample["filtered_resps"],
-        "target": sample["target"],
-        "score": sample[metric.split(",")[0]],
-    }
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    settings, root = job["task"], load(job)
+    prepare(root, settings)
+    seed()
+    with endpoint.failures(job):
+        # simple_evaluate would spend seconds on describing the machine, which is provenance's.
+        results = lm_eval.evaluate(
+            model_of(job, root),
+            TaskManager(include_defaults=False).load([root]),
+            limit=settings.get("limit"),
+            apply_chat_template=settings["chat"],
+            fewshot_as_multiturn=True,
+            bootstrap_iters=BOOTSTRAP,
+        )
+    name = root.name if hasattr(root, "get_all_tasks") else root.task_name
+    samples = outcome.samples(results["samples"], name, settings["metric"])
+    outcome.refuse_silence(samples)
+    score = outcome.score(results["results"][name], settings["metric"], len(samples))
+    return score, [outcome.kept(sample, settings["metric"]) for sample in samples]
 
 
 def main() -> None:
     """Run the job named on the command line; writes score.json and samples.jsonl."""
     images.probe()
+    job = read_json(sys.argv[1])
+    if job["backend"] == "endpoint":
+        endpoint.check(job["endpoint"])
     import datasets
 
-    job = read_json(sys.argv[1])
     datasets.disable_progress_bars()
     with tempfile.TemporaryDirectory() as cache:
         datasets.config.HF_DATASETS_CACHE = Path(cache)
         score, samples = evaluate(job)
-    metric, output = job["task"]["metric"], Path(job["output"])
-    wanted = [s for s in samples if s.get("filter", "none") == metric.split(",")[1]]
-    lines = [json.dumps(kept(s, metric), sort_keys=True, default=float) + "\n" for s in wanted]
+    output = Path(job["output"])
+    lines = [json.dumps(sample, sort_keys=True, default=float) + "\n" for sample in samples]
     write_whole(output / "samples.jsonl", "".join(lines))
-    write_json(output / "score.json", {**score, "n": len(wanted)})
+    write_json(output / "score.json", score)
 
 
 if __name__ == "__main__":

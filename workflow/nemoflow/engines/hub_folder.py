@@ -15,6 +15,10 @@ from nemoflow.shards import INDEX, SINGLE
 
 KEPT_FP32 = "e_score_correction_bias"  # as transformers keeps it, whatever the dtype
 SHARD = 5 * 10**9  # bytes, the hub's usual size of a file
+# transformers (to 5.23) holds Mamba's time steps at `time_step_min` or above, in prefill alone;
+# Megatron-LM, which trains, and vLLM do not, and Megatron-Bridge does not read the key. This bound
+# is below all that matter; 0 has no logarithm, which transformers takes when it initialises.
+NO_BOUND = 1e-9
 
 
 def config_of(model: Mapping[str, Any], dtype: str, tokenizer: str) -> dict[str, Any]:
@@ -29,7 +33,7 @@ def config_of(model: Mapping[str, Any], dtype: str, tokenizer: str) -> dict[str,
             f"{tokenizer}: {len(made)} tokens, but model.vocab_size is"
             f" {model['vocab_size']}; export with the tokenizer that the data were made with"
         )
-    config = hub_config({"ffn": None, "mtp": None, **model}, dtype)
+    config = hub_config({"ffn": None, "mtp": None, **model}, dtype) | {"time_step_min": NO_BOUND}
     return config | {key: getattr(made, key) for key in config if key.endswith("_token_id")}
 
 

@@ -6,14 +6,23 @@ import sys
 import torch
 import transformers
 
+from nemoflow.engines.local.conversion import take
 from nemoflow.engines.local.export import export
 from nemoflow.engines.local.grpo import grpo
 from nemoflow.engines.local.job import Job
+from nemoflow.engines.local.merge import merge
 from nemoflow.engines.local.pretrain import pretrain
 from nemoflow.engines.local.sft import sft
 from nemoflow.errors import UserError, report
 
-TASKS = {"pretrain": pretrain, "sft": sft, "rl": grpo, "export": export}
+TASKS = {
+    "pretrain": pretrain,
+    "merge": merge,
+    "sft": sft,
+    "rl": grpo,
+    "import": take,
+    "export": export,
+}
 
 
 def main() -> int:
@@ -22,6 +31,7 @@ def main() -> int:
         raise UserError("usage: python -m nemoflow.engines.local JOB.json")
     job = Job.read(sys.argv[1])
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     if threads := os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(threads))
     return TASKS[job.task](job)

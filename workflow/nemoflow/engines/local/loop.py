@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from nemoflow import checkpoint, divergence
 from nemoflow.engines import device
-from nemoflow.engines.local import weights
+from nemoflow.engines.local import adapters, weights
 from nemoflow.engines.local.interruption import Interruption
 from nemoflow.engines.local.job import Job
 from nemoflow.engines.local.model import NemotronH
@@ -127,8 +127,11 @@ def save(job: Job, trainer: Trainer, step: int, tokens: int) -> None:
     """Write the checkpoint of `step` and remove those that `keep` no longer covers."""
     model = job.config["model"]
     with checkpoint.writing(job.progress, step) as folder:
-        named = weights.to_hub(trainer.network.state_dict())
-        weights.save_weights(named, hub_config(model), folder)
+        if job.config.get("lora"):
+            adapters.save(trainer.network, folder)
+        else:
+            named = weights.to_hub(trainer.network.state_dict())
+            weights.save_weights(named, hub_config(model), folder)
         save_file(trainer.optimizer.state(), folder / "optimizer.safetensors")
         state = {"task": job.task, "step": step, "tokens": tokens, "model": model}
         state["recent_losses"] = trainer.optimizer.guard.recent
@@ -137,13 +140,14 @@ def save(job: Job, trainer: Trainer, step: int, tokens: int) -> None:
 
 
 def load(trainer: Trainer, folder: Path) -> dict[str, Any]:
-    """Restore weights and optimizer of a checkpoint; its state.json.
+    """Restore weights (of adapters alone, where there are) and optimizer; its state.json.
 
     Raises UserError for a folder that has no optimizer: an exported or imported model.
     """
     if not (folder / "optimizer.safetensors").exists():
         raise UserError(f"{folder}: no optimizer there to continue with; set init: weights")
-    weights.load_weights(trainer.network, folder)
+    read = adapters.load if adapters.named(trainer.network) else weights.load_weights
+    read(trainer.network, folder)
     trainer.optimizer.load(load_file(folder / "optimizer.safetensors"))
     return read_json(folder / "state.json")
 
@@ -152,7 +156,8 @@ def resume(job: Job, trainer: Trainer) -> tuple[int, int]:
     """Continue the newest checkpoint of `progress`, else begin by `init`; (step, tokens) so far.
 
     `init` "continue" takes everything of inputs.init but its recent losses, since they tell of
-    other data; "weights", the rule for SFT and RL, takes the weights alone.
+    other data; "weights", the rule for SFT and RL, and "merged" take the weights alone. Adapters
+    come into a network that has loaded them already.
     """
     init, source = job.config.get("init", "weights"), job.inputs.get("init")
     if newest := checkpoint.newest(job.progress):
@@ -166,7 +171,7 @@ def resume(job: Job, trainer: Trainer) -> tuple[int, int]:
                 f" {trainer.stop}; set a later stop_iteration, or init: weights to count from 0"
             )
     else:
-        if init == "weights":
+        if init != "random" and not adapters.named(trainer.network):
             weights.load_weights(trainer.network, Path(source))
         state = {"step": 0, "tokens": 0}
     return state["step"], state["tokens"]

@@ -121,7 +121,10 @@ def unclamp_time_steps(network: nn.Module) -> None:
 
 
 class Losses(NamedTuple):
-    """Sums of cross entropy in nats over the tokens that count, and how many those are."""
+    """Sums of cross entropy in nats over the tokens that count, and how many those are.
+
+    Of MTP's depths the sums are scaled to the same number of tokens each.
+    """
 
     main: torch.Tensor
     main_tokens: int
@@ -142,10 +145,14 @@ def losses(network: NemotronH, tokens: torch.Tensor, mask: torch.Tensor, mtp: bo
     main = cross_entropy(network, hidden, labels, mask)
     further, further_tokens = hidden.new_zeros(()), 0
     if mtp:
-        embedded = network.model.embeddings(inputs)
+        embedded, depths = network.model.embeddings(inputs), []
         for depth, ahead in enumerate(network.mtp(embedded, hidden), start=1):
-            further = further + cross_entropy(network, ahead, labels[:, depth:], mask[:, depth:])
-            further_tokens += int(mask[:, depth:].sum())
+            left = mask[:, depth:]
+            depths.append((cross_entropy(network, ahead, labels[:, depth:], left), int(left.sum())))
+        further_tokens = sum(tokens for _, tokens in depths)
+        # All depths weigh alike, as in Megatron-LM, though the later ones have fewer tokens.
+        for loss, tokens in depths:
+            further = further + loss * (further_tokens / (len(depths) * max(tokens, 1)))
     return Losses(main, int(mask.sum()), further, further_tokens)
 
 

@@ -1,16 +1,22 @@
-"""Supervised fine-tuning on packed conversations; only masked-in tokens count."""
+"""Supervised fine-tuning on packed conversations, of all weights or of adapters.
+
+Only masked-in tokens count.
+"""
 
 from pathlib import Path
 
 import torch
 
 from nemoflow.divergence import SpikeGuard
+from nemoflow.engines.local import adapters
 from nemoflow.engines.local.job import Job
 from nemoflow.engines.local.loop import train
 from nemoflow.engines.local.model import build, losses
 from nemoflow.engines.local.optimizer import Optimizer
 from nemoflow.engines.local.packed import PackedRows
 from nemoflow.engines.local.pretrain import check_vocabulary
+from nemoflow.engines.local.weights import load_weights
+from nemoflow.progress import say
 
 
 class FineTuning:
@@ -21,6 +27,10 @@ class FineTuning:
         self.size, self.micro = config["batch"]["global"], config["batch"]["micro"]
         self.model, self.stop, self.seed = config["model"], config["iterations"], job.seed
         self.network = build(self.model, job.seed)
+        if lora := config.get("lora"):
+            load_weights(self.network, Path(job.inputs["init"]))
+            adapters.insert(self.network, lora, job.seed)
+            say(f"{job.title}: {adapters.share(self.network)}")
         guard = SpikeGuard(config.get("spike"))
         self.optimizer = Optimizer(self.network, config["optimizer"], guard)
         self.rows = PackedRows(data / "train")
@@ -36,16 +46,17 @@ class FineTuning:
             for start in range(0, self.size, self.micro)
         ]
         counted = max(1, sum(int(mask.sum()) for _, mask in batches))
-        ahead = max(1, sum(int(mask[:, 1:].sum()) for _, mask in batches))
         mtp, main, further = self.model["mtp"], 0.0, 0.0
+        depths = range(1, mtp["depths"] + 1 if mtp else 1)
+        ahead = max(1, sum(int(mask[:, depth:].sum()) for depth in depths for _, mask in batches))
         for tokens, mask in batches:
             check_vocabulary(tokens, self.model["vocab_size"])
             sums = losses(self.network, tokens, mask, mtp=bool(mtp))
             main += float(sums.main.detach()) / counted
             loss = sums.main / counted
             if mtp:
-                further += float(sums.mtp.detach()) / (ahead * mtp["depths"])
-                loss = loss + mtp["loss_scale"] * sums.mtp / (ahead * mtp["depths"])
+                further += float(sums.mtp.detach()) / ahead
+                loss = loss + mtp["loss_scale"] * sums.mtp / ahead
             loss.backward()
         norm = self.optimizer.update(main, rate)
         measured = {"loss": main, "grad_norm": norm, "tokens": counted}

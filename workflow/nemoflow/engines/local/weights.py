@@ -66,6 +66,8 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     """
     if (folder / SINGLE).exists():
         return load_file(folder / SINGLE)
+    if (folder / "adapter_config.json").exists():
+        raise UserError(f"{folder}: adapters without their model; start from what was exported")
     if not (folder / INDEX).exists():
         raise UserError(f"{folder}: no {SINGLE}: the local engine reads Hugging Face models alone")
     files = sorted(set(read_index(folder / INDEX).values()))

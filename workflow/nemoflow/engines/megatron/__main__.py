@@ -4,15 +4,22 @@
 first, so Megatron-Bridge is imported by the functions that need it.
 """
 
+import importlib
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 from nemoflow import images, ranks
 from nemoflow.errors import UserError, report
 from nemoflow.files import read_json
 
+TASKS = {  # module.function, imported when it is asked for
+    "pretrain": "train.train",
+    "sft": "train.train",
+    "export": "export.export",
+    "import": "conversion.take",
+    "merge": "merge.merge",
+}
 OTHERS_WAIT = 10.0  # seconds; srun ends all processes when one fails, before the first has spoken
 
 
@@ -43,18 +50,12 @@ def main() -> int:
 def work(job: dict[str, Any]) -> int:
     """Do what a job asks for; the exit code."""
     images.probe()
-    tasks: dict[str, Callable[[dict[str, Any]], int]] = {}
-    if job["task"] == "export":
-        from nemoflow.engines.megatron.export import export
-
-        tasks["export"] = export
-    else:
-        from nemoflow.engines.megatron.train import train
-
-        tasks |= {"pretrain": train, "sft": train}
-    if job["task"] not in tasks:
-        raise UserError(f"task {job['task']}: the megatron engine knows pretrain, sft and export")
-    return tasks[job["task"]](job)
+    if job["task"] not in TASKS:
+        known = ", ".join(TASKS)
+        raise UserError(f"task {job['task']}: the megatron engine knows {known}")
+    module, _, name = TASKS[job["task"]].partition(".")
+    function = getattr(importlib.import_module(f"nemoflow.engines.megatron.{module}"), name)
+    return function(job)
 
 
 if __name__ == "__main__":

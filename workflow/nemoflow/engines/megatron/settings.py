@@ -28,6 +28,7 @@ PRECISIONS = {
 }
 BF16_SHARE = 0.15  # of the layers, at the end: report of Super, section on NVFP4
 STYLES = {"wsd": "WSD", "constant": "constant", "cosine": "cosine"}
+WEIGHTS = ("weights", "merged")  # of which nothing but the weights is taken
 TRACKERS = ("latest_train_state.pt", "latest_checkpointed_iteration.txt")
 
 
@@ -194,7 +195,7 @@ def checkpoints(job: Mapping[str, Any]) -> Iterator[tuple[str, tuple]]:
     continues = begin == "continue" and not resumes
     yield "checkpoint.save", (str(own),)
     yield "checkpoint.load", (init if continues else str(own), "init" if continues else None)
-    yield "checkpoint.pretrained_checkpoint", (init if begin == "weights" else None, "init")
+    yield "checkpoint.pretrained_checkpoint", (init if begin in WEIGHTS else None, "init")
     yield "checkpoint.exit_on_missing_checkpoint", (continues or resumes,)
     yield "checkpoint.finetune", (False,)
     yield "checkpoint.ckpt_step", (None,)
