@@ -6,7 +6,7 @@ Everything else goes on as if this file were not there.
 import os
 import sys
 
-ENGINES = ("nemoflow.engines.local", "nemoflow.engines.harness")
+ENGINES = tuple(f"nemoflow.engines.{name}" for name in ("local", "harness", "answering"))
 PLACE = "TESTS_PRELOADED"  # the server's socket
 SIZE = 8
 

@@ -11,8 +11,9 @@ from pydantic import BaseModel
 from nemoflow import graph, specs
 from nemoflow.config import Config, yaml12
 from nemoflow.config.base import plain
-from nemoflow.config.data import KINDS, Gap
+from nemoflow.config.data import KINDS, Gap, Items
 from nemoflow.config.mixture import Reasoning
+from nemoflow.config.run import Lora
 from nemoflow.names import Names
 
 RUN = "super3-tiny"
@@ -27,11 +28,15 @@ USED = {  # a data file of each kind that this run uses
 JOBS = {
     **{f"pretrain {p}": ("pretrain", {"run": RUN, "phase": p}) for p in ("phase1", "phase2")},
     **{f"blend {p}": ("blend", {"run": RUN, "phase": p}) for p in ("phase1", "phase2")},
+    "merge": ("merge", {"run": RUN, "phase": "phase2", "window": "last"}),
     "sft": ("sft", {"run": RUN}),
     **{f"rl {step}": ("rl", {"run": RUN, "step": step}) for step in ("rlvr1", "rlvr2")},
     **{f"export {s}": ("export", {"run": RUN, "stage": s}) for s in ("pretrain", "sft", "rl")},
     "eval_task": ("eval_task", {"run": RUN, "stage": "sft", "task": "tiny_facts"}),
     "eval": ("eval", {"run": RUN}),
+    "eval_items": ("eval_items", {"task": "tiny_facts"}),
+    "overlap": ("overlap", {"run": RUN, "kind": "pretrain", "data": "tiny-facts"}),
+    "contamination": ("contamination", {"run": RUN}),
     "report": ("report", {"run": RUN}),
     "tokenizer": ("tokenizer", {"tokenizer": "tiny"}),
     "plan": ("plan", {"corpus": "tiny-facts"}),
@@ -49,17 +54,19 @@ READERS = {
     # the run
     "run.extends": NOTHING, "run.start": NOTHING, "run.init": NOTHING, "run.about": NOTHING,
     "run.gaps": NOTHING, "run.seed": NOTHING,  # the seed is spread over the sections
+    "run.pretrain.phases.phase2.options.window.every": {"merge"},
     "run.*.options.*": OPTION, "run.*.spike": OPTION,
     "run.pretrain.tokenizer": INPUT, "run.pretrain.phases.*.blend": INPUT,
     "run.pretrain.phases.*.after": INPUT,
     "run.pretrain.sample": {"blend phase1", "blend phase2"},
-    "run.pretrain.engine": {"pretrain phase1", "pretrain phase2", "export pretrain"},
-    "run.pretrain.model.*": TRAINED,
+    "run.pretrain.engine": {"pretrain phase1", "pretrain phase2", "merge", "export pretrain"},
+    "run.pretrain.model.*": TRAINED | {"merge"},
+    "run.pretrain.merge.phase": INPUT, "run.pretrain.merge.windows": {"merge"},
     "run.pretrain.phases.phase1.*": {"pretrain phase1"},
     "run.pretrain.phases.phase2.*": {"pretrain phase2"},
     "run.pretrain.*": {"pretrain phase1", "pretrain phase2"},
     "run.sft.mixture": INPUT,
-    "run.sft.engine": {"sft", "export sft"},
+    "run.sft.engine": {"sft", "export sft"}, "run.sft.lora": {"sft", "export sft"},
     "run.sft.*": {"sft"},
     "run.rl.steps.*.prompts": INPUT, "run.rl.steps.*.after": INPUT, "run.rl.steps.*.branch": INPUT,
     "run.rl.engine": {"rl rlvr1", "rl rlvr2", "export rl"},
@@ -68,7 +75,7 @@ READERS = {
     "run.rl.steps.rlvr2.*": {"rl rlvr2"},
     "run.export.dtype": {"export pretrain", "export sft", "export rl"},
     "run.eval.backend": {"eval_task"}, "run.eval.batch_size": {"eval_task"},
-    "run.eval.endpoint": OPTION,
+    "run.eval.endpoint": OPTION, "run.eval.contamination": INPUT,
     "run.eval.*": {"eval"},
     # data files
     "*.about": NOTHING, "*.gaps": NOTHING, "*.max_dropped": OPTION,
@@ -86,9 +93,15 @@ READERS = {
     "mixtures.*": {"pack"},
     "prompts.expected": NOTHING, "prompts.*": {"resolve"},
     "tasks.suite": INPUT, "tasks.prompts": INPUT,
-    "tasks.items": NOTHING,  # of the prompts that are kept apart from them
+    "tasks.items": {"eval_items"},  # and of the prompts that are kept apart from them
     "tasks.*": {"eval_task"},
 }  # fmt: skip
+
+MADE = {  # unset sections, set
+    "reasoning": Reasoning(off=0.5),
+    "lora": Lora(),
+    "items": Items(source={"local": "items.jsonl"}, text_field="question"),
+}
 
 
 class Changed(Config):
@@ -125,6 +138,8 @@ def other(value):
             return f"{value}-x"
         case list():
             return [*value, value[0] if value else "x"]
+        case dict() if all(isinstance(held, int) for held in value.values()):
+            return {name: held + 1 for name, held in value.items()} or {"more": 1}
         case dict():
             return {**value, "more": 1}
     return 7  # an optional key that is not set
@@ -144,8 +159,8 @@ def changes(model, key=()):
             )
         elif at == ("gaps",):
             inner = [(at, {"more": Gap(weight=1.0, why="internal")})]
-        elif at[-1] == "reasoning":
-            inner = [(at, Reasoning(off=0.5))]
+        elif at[-1] in MADE:
+            inner = [(at, MADE[at[-1]])]
         else:
             inner = [(at, other(value))]
         for k, changed in inner:

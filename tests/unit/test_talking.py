@@ -1,5 +1,6 @@
 """Which model a conversation is with, and what its turns are; the model itself stands in."""
 
+import io
 import json
 import sys
 from argparse import ArgumentParser
@@ -124,6 +125,13 @@ def test_a_model_without_a_template_only_continues(speaker):
 def test_a_system_prompt_needs_a_template(exports):
     with pytest.raises(UserError, match="--system needs the template"):
         talking.chat(exports, parsed("micro", "--plain", "--system", "x"))
+
+
+def test_nothing_is_asked_by_an_empty_standard_input(exports, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    monkeypatch.setattr(talking, "need", lambda paths: paths)
+    with pytest.raises(UserError, match="standard input is empty"):
+        talking.chat(exports, parsed("micro"))
 
 
 @pytest.mark.parametrize("word", ["--max-new-tokens=0", "--temperature=-1", "--temperature=inf"])

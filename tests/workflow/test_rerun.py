@@ -189,7 +189,7 @@ CHANGES = {
         NOTHING, "nothing to do",
     ),
     "code without a version": (
-        "workflow/nemoflow/stages.py", '"""Fine-tune the last', '"""Tune the last',
+        "workflow/nemoflow/model_stages.py", '"""Fine-tune the last', '"""Tune the last',
         NOTHING, "nothing to do",
     ),
     "another run's file": (

@@ -16,9 +16,7 @@ from nemoflow.need import need
 KEPT = "window"  # the folder beside checkpoint/ (checkpoint.set_aside)
 
 
-def checkpoints(
-    checkpoint: str, content: Mapping[str, Any], asked: Mapping[str, Any]
-) -> list[str]:
+def checkpoints(checkpoint: str, content: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     """The folders to average, the oldest first: those kept of the window, and the last checkpoint.
 
     `content` is the manifest of `checkpoint`; `asked` has the window's `iterations`, back from the

@@ -28,8 +28,8 @@ VERSIONS = {
     "resolve": 4,
     "rl": 1,
     "export": 2,
-    "eval_task": 1,
-    "eval": 1,
+    "eval_task": 2,
+    "eval": 2,
     "eval_items": 1,
     "overlap": 1,
     "contamination": 1,
@@ -251,9 +251,9 @@ def eval(config: Config, run: str) -> tuple[dict, dict]:
 
 def eval_items(config: Config, task: str) -> tuple[dict, dict]:
     """Shared: where a task's items lie; those of a task of ours are an input."""
-    model = config.data("tasks", task)
     if why := items.unchecked(config, [task]):
         raise UserError(f"task {task}: {why[task]}")
+    model = config.data("tasks", task)
     return ({"items": plain(model.items)} if model.items else {}), {}
 
 

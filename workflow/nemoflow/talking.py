@@ -78,13 +78,14 @@ def chat(config: Config, asked: Namespace) -> list[str]:
         raise UserError("--system needs the template that --plain leaves out; drop one of them")
     path = exported(config, asked.run, asked.stage)
     need([path])
+    prompt = None if sys.stdin.isatty() else sys.stdin.read().strip("\n")
+    if prompt == "":
+        raise UserError("standard input is empty: write the prompt there, or use a terminal")
     with Speaker(payload(path), asked) as speaker:
-        if sys.stdin.isatty():
+        if prompt is None:
             converse(speaker, Path(path), asked)
-        elif prompt := sys.stdin.read().strip("\n"):
-            speaker.answer([prompt])
         else:
-            raise UserError("standard input is empty: write the prompt there, or use a terminal")
+            speaker.answer([prompt])
     return []
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from nemoflow import graph, padding
-from nemoflow.config import averages, derived, items, templates
+from nemoflow.config import averages, derived, items, local_engine, templates
 from nemoflow.config.base import plain
 from nemoflow.config.messages import nearest
 from nemoflow.config.run import Run
@@ -68,14 +68,9 @@ def check_run(runs: "Runs", name: str) -> None:
     check_beginnings(runs, name, stages, fail)
     if "sft" in stages:
         check_sft(config, name, run, fail)
-    check_local(run, stages, fail)
+    local_engine.check(run, stages, fail)
     averages.check(run, stages, fail)
-    for step, entry in run.rl.steps.items():
-        if f"rl.{step}" in stages:
-            at = ("rl", "steps", step)
-            refer(config, "prompts", entry.prompts, "runs", name, *at, "prompts")
-            items.check(config, entry.prompts)
-            check_parallel(run, entry.parallel, entry.max_sequence, fail, *at, "parallel")
+    check_steps(config, name, run, stages, fail)
     for task in run.eval.tasks:
         refer(config, "tasks", task, "runs", name, "eval", "tasks")
     check_shared(runs, name)
@@ -161,41 +156,14 @@ def check_sft(config: "Config", name: str, run: Run, fail: Any) -> None:
         )  # fmt: skip
 
 
-def check_local(run: Run, stages: list[str], fail: Any) -> None:
-    """What the local engine has not: a key of these would be lost without a word."""
-    sections = {stage.partition(".")[0] for stage in stages}
-    local = {name: getattr(run, name) for name in sorted(sections)}
-    local = {name: section for name, section in local.items() if section.engine == "local"}
-    for name, section in local.items():
-        if section.precision != "fp32":
-            fail("the local engine trains in fp32", name, "precision")
-    if local and run.pretrain.model.moe.aux_loss:
-        key = ("pretrain", "model", "moe", "aux_loss")
-        fail("the local engine balances by expert bias alone; set 0", *key)
-    for stage in stages:
-        section, _, name = stage.partition(".")
-        if section in local:
-            inside = {"pretrain": ("phases", name), "rl": ("steps", name)}.get(section, ())
-            entry = graph.entry(run, stage) if inside else run.sft
-            check_local_stage(entry, fail, section, *inside)
-
-
-def check_local_stage(entry: Any, fail: Any, *key: str) -> None:
-    """The same of one phase, of SFT, or of one step."""
-    for size, value in entry.parallel:
-        if isinstance(value, int) and value > 1:
-            fail("the local engine works on one device; set 1", *key, "parallel", size)
-    lacks = ["megatron", "advantage_clip", "truncated_importance", "asynchronous", "judges"]
-    only_nemo_rl = ["spike", "malformed_thinking", "release", "nemo_rl"]
-    for name in [*lacks, *only_nemo_rl] if key[0] == "rl" else lacks:
-        if getattr(entry, name, None):
-            fail("the local engine has no such thing; set null", *key, name)
-    if entry.schedule.warmup_from is not None:
-        fail("the local engine warms up from 0; set null", *key, "schedule", "warmup_from")
-    if getattr(entry, "algorithm", "grpo") != "grpo":
-        fail("the local engine has grpo only", *key, "algorithm")
-    if getattr(entry, "iterations", 1) is None:
-        fail("the local engine counts iterations; set a number", *key, "iterations")
+def check_steps(config: "Config", name: str, run: Run, stages: list[str], fail: Any) -> None:
+    """The prompts and the sizes of every step that is trained."""
+    for step, entry in run.rl.steps.items():
+        if f"rl.{step}" in stages:
+            at = ("rl", "steps", step)
+            refer(config, "prompts", entry.prompts, "runs", name, *at, "prompts")
+            items.check(config, entry.prompts)
+            check_parallel(run, entry.parallel, entry.max_sequence, fail, *at, "parallel")
 
 
 def check_parallel(run: Run, parallel: Any, sequence: int, fail: Any, *key: str) -> None:
