@@ -28,8 +28,12 @@ FROM = {  # the stages whose products are a stage's inputs
     "rl": ["export", "resolve"],
     "export": ["pretrain", "sft"],
     "eval_task": ["export", "resolve"],
+    "merge": ["pretrain"],
+    "eval_items": ["resolve"],
+    "overlap": ["eval_items", "corpus", "pack", "resolve"],
+    "contamination": ["overlap"],
 }
-DATA, RUN = "results/data", "results/micro"
+DATA, RUN, GOLDEN_RUN = "results/data", "results/micro", "results/golden"
 MANIFESTS = {
     "tokenizer": [f"{DATA}/tokenizers/micro.json"],
     "plan": [f"{DATA}/plans/micro-{name}.json" for name in ("equations", "facts")],
@@ -42,6 +46,12 @@ MANIFESTS = {
     "rl": [f"{RUN}/rl/rlvr{i}/checkpoint.json" for i in (1, 2)],
     "export": [f"{RUN}/export/{stage}.json" for stage in ("pretrain", "sft", "rl.rlvr1", "rl")],
     "eval_task": [f"{RUN}/eval/sft/micro_{name}.json" for name in ("arithmetic", "facts")],
+    "merge": [f"{GOLDEN_RUN}/pretrain/phase2/merged/last.json"],
+    "eval_items": [f"{DATA}/items/micro_{name}.json" for name in ("arithmetic", "facts")],
+    "overlap": [
+        f"{RUN}/contamination/{name}.json"
+        for name in ("tokens/micro-facts", "packed/micro", "prompts/micro-problems")
+    ],
 }
 
 
@@ -84,17 +94,32 @@ def imported(checkout):
     model = manifest.read(checkout.folder / f"{RUN}/sft/checkpoint.json")["identity"]["model"]
     identity = {"stage": "import_model", "version": specs.VERSIONS["import_model"]}
     identity |= {"import": f"{RUN}/export/pretrain", "model": model}
+    identity |= {"engine": "local"}
     options = {"readers": {"sft.engine": "local"}, "continues": None}
     told = {"stage": "import_model", "run": "x", "identity": identity, "options": options}
     files.write_json(checkout.folder / "golden/import.json", told)
     checkout.run(
         *(sys.executable, "workflow/scripts/import_model.py", "--spec", "golden/import.json"),
-        *("--output", "golden/init.json"),
+        *("--output", "golden/init.json", "--parity", "golden/parity.json", "--log", "golden/log"),
         check=True,
     )
     content = checkout.json("golden/init.json")
     paths = [file["path"] for file in content["files"]]
     return files.digest(identity), {"model": content["model"], "files": paths}
+
+
+SEARCHED = """extends: micro
+start: eval
+pretrain: {merge: {phase: phase2, windows: {last: 8}}}
+eval: {contamination: [pretrain, sft, rl]}
+"""
+
+
+def further(checkout):
+    """Build what the micro run itself does not ask for: an average, and a search for items."""
+    (checkout.folder / "config/golden.yaml").write_text(SEARCHED)
+    merged = "results/golden/pretrain/phase2/merged/last.json"
+    checkout.build(merged, "results/golden/contamination.json")
 
 
 def gathered(checkout):
@@ -134,6 +159,12 @@ def product(checkout, stage):
         listed = {name: told[2] for name, told in manifest.hash_folder(folder, {}).items()}
         return files.digest([p.stem for p in used]), listed
     spec = files.digest([manifest.read(path)["spec"] for path in paths])
+    if stage == "contamination":
+        told = checkout.json(f"{GOLDEN_RUN}/contamination.json")
+        return "", files.digest(told)
+    if stage == "merge":
+        told = [manifest.read(path) for path in paths]
+        return spec, [{"steps": t["steps"], "files": [f["path"] for f in t["files"]]} for t in told]
     if stage in ("pretrain", "sft", "rl"):
         return spec, [trained(path, losses=stage != "rl") for path in paths]
     if stage == "export":
@@ -159,6 +190,7 @@ def same(one, other):
 def made(built, tmp_path_factory):
     """What the stages make now: {stage: {version, spec, product}}."""
     checkout = built.copy(tmp_path_factory.mktemp("golden") / "checkout")
+    further(checkout)
     products = {}
     for stage in STAGES:
         spec, content = product(checkout, stage)

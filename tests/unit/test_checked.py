@@ -29,6 +29,7 @@ def family(config_folder):
             searching=f"extends: micro\nstart: eval\n{ALL}",
             child=f"extends: micro\nstart: sft\n{ALL}",
             rl_only="extends: micro\nstart: eval\neval: {contamination: [rl]}\n",
+            unknowing="extends: micro\nstart: eval\neval: {tasks: [unknown]}\n",
             other=f"extends: micro\nstart: eval\neval: {{tasks: {other}, contamination: [sft]}}\n",
         )
     )
@@ -79,6 +80,13 @@ def test_what_a_run_does_not_train_on_is_not_searched(family):
     job = SimpleNamespace(run="micro", kind="tokens", data="micro-fact")
     with pytest.raises(UserError, match="no tokens of micro micro-fact; did you mean micro-facts"):
         family.checked_corpus(job)
+
+
+def test_nothing_to_search_or_to_search_for_is_an_error(family):
+    with pytest.raises(UserError, match="micro searches no training data; set eval.contamination"):
+        specs.of(family.config, "contamination", {"run": "micro"})
+    with pytest.raises(UserError, match="unknowing: no task of eval.tasks says where its items"):
+        family.checked_tasks(SimpleNamespace(run="unknowing"))
 
 
 def test_the_recipes_search_all_that_they_train_on(config_folder):

@@ -27,7 +27,11 @@ class Checked(Holders):
         """The tasks of a run whose items can be looked for."""
         tasks = self.run(wildcards).eval.tasks
         without = unchecked(self.config, tasks)
-        return [task for task in tasks if task not in without]
+        if not (found := [task for task in tasks if task not in without]):
+            raise UserError(
+                f"{wildcards.run}: no task of eval.tasks says where its items lie (items)"
+            )
+        return found
 
     def checked_kinds(self, wildcards: Any) -> list[str]:
         """The kind of each product that a run's eval.contamination asks for."""

@@ -21,6 +21,7 @@ PLACES = {
     "export": "export",
     "eval_task": "eval",
     "eval": "eval",
+    "eval_items": "tasks.{task}",
 }
 ELSEWHERE = {
     ("tokens", "dtype"): "tokenizers.{tokenizer}.dtype",
@@ -28,6 +29,7 @@ ELSEWHERE = {
     ("render", "template"): "mixtures.{mixture}.template",
     ("export", "engine"): "{section}.engine",
     ("export", "lora"): "sft.lora",
+    ("contamination", "unchecked"): "eval.tasks",
     ("merge", "engine"): "pretrain.engine",
     ("merge", "iterations"): "pretrain.merge.windows.{window}",
     ("merge", "every"): "pretrain.phases.{phase}.options.window.every",

@@ -264,7 +264,12 @@ def overlap(config: Config, run: str, kind: str, data: str) -> tuple[dict, dict]
 
 def contamination(config: Config, run: str) -> tuple[dict, dict]:
     """What it gathers are inputs; and why some tasks are not among them."""
-    return {"unchecked": items.unchecked(config, config.run(run).eval.tasks)}, {}
+    section = config.run(run).eval
+    if not section.contamination:
+        raise UserError(
+            f"{run} searches no training data; set eval.contamination: [pretrain, sft, rl]"
+        )
+    return {"unchecked": items.unchecked(config, section.tasks)}, {}
 
 
 def report(config: Config, run: str) -> tuple[dict, dict]:

@@ -180,7 +180,7 @@ class Config:
         entry = self.raw.get("unchanged", {}).get(name, {})
         if "value" not in entry:
             return self.run(name)
-        return validated(Run, Layered(entry["value"]), f"config/{name}.yaml")
+        return suites.expanded(self, validated(Run, Layered(entry["value"]), f"config/{name}.yaml"))
 
     def template(self, written: str) -> str:
         """The text of a chat template: of config/templates/ by name, of a path, or itself."""

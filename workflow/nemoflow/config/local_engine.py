@@ -7,7 +7,7 @@ from nemoflow.config.run import Run
 
 
 def check(run: Run, stages: list[str], fail: Any) -> None:
-    """What the local engine has not: a key of these would be lost without a word."""
+    """Raise UserError, by `fail(text, *key)`, for a key of a stage that the local engine trains."""
     sections = {stage.partition(".")[0] for stage in stages}
     local = {name: getattr(run, name) for name in sorted(sections)}
     local = {name: section for name, section in local.items() if section.engine == "local"}
@@ -17,6 +17,8 @@ def check(run: Run, stages: list[str], fail: Any) -> None:
     if local and run.pretrain.model.moe.aux_loss:
         key = ("pretrain", "model", "moe", "aux_loss")
         fail("the local engine balances by expert bias alone; set 0", *key)
+    if "sft" in local and run.sft.lora and run.sft.lora.dropout:
+        fail("the local engine's adapters of experts have none; set 0", "sft", "lora", "dropout")
     for stage in stages:
         section, _, name = stage.partition(".")
         if section in local:
