@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-here test-beside test-cluster test-contract test-long test-gpu dag reference lint submit
+.PHONY: help setup demo pictures test test-here test-beside test-cluster test-contract test-long test-gpu dag reference lint submit
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ setup: .venv/installed  ## install the local environment into .venv
 
 demo: .venv/installed  ## build super3 at laptop size, from text to scores and a report page
 	@$(BIN)/python -m nemoflow.demo super3-tiny
+
+pictures: .venv/installed  ## take the pictures of the demo's report that the README shows
+	@$(BIN)/python -m nemoflow.screenshots results/super3-tiny/report.html pictures
 
 # The tests on Slurm mostly wait, so they and then those against other people's code run beside the
 # others, with the same finished micro run; what they print is held back until they end.

@@ -7,7 +7,7 @@ import pytest
 
 import small_browser
 from nemoflow.chromium import browser
-from workflow.checkout import Checkout, once
+from workflow.checkout import ALONE, Checkout, once
 
 os.environ.setdefault("NEMOFLOW_DEVICE", "cpu")  # golden digests are a CPU's
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts behind
@@ -58,6 +58,12 @@ def no_slurm(request, tmp_path_factory):
 def built(tmp_path_factory) -> Checkout:
     """A finished micro run; tests read it, or copy it before they change anything."""
     return Checkout(once(tmp_path_factory, "built", lambda folder: Checkout.fresh(folder).build()))
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """Let engines be whole processes of their own, to be stopped and killed."""
+    monkeypatch.setenv(ALONE, "yes")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from cluster.conftest import controller
 from cluster.slurm import Slurm, eventually
 from nemoflow import checkpoint, metrics
-from workflow.checkout import Checkout
+from workflow.checkout import ALONE, Checkout
 
 PRODUCT = "results/micro/sft/checkpoint.json"
 WEIGHTS = "results/micro/sft/checkpoint/model.safetensors"
@@ -163,7 +163,8 @@ def victims(slurm, built, tmp_path_factory):
         options = WEAK_NODE if name == "node_down" else OPTIONS
         found[name] = Victim(checkout, slurm, options)
     try:
-        with ThreadPoolExecutor(len(found)) as together:
+        with ThreadPoolExecutor(len(found)) as together, pytest.MonkeyPatch.context() as patch:
+            patch.setenv(ALONE, "yes")  # what is done to an engine is done to its process
             for done in [together.submit(disturb, name, found[name]) for name in found]:
                 done.result()
         yield found

@@ -55,7 +55,8 @@ AGAIN = {
         f"{RUN}/export/sft.json",
         ["--checkpoint", f"{RUN}/sft/checkpoint.json"]
         + ["--tokenizer", f"{DATA}/tokenizers/micro.json"]
-        + ["--output", f"{RUN}/export/sft.json", "--log", "hand.log"],
+        + ["--output", f"{RUN}/export/sft.json", "--parity", f"{RUN}/parity/sft.json"]
+        + ["--log", "hand.log"],
     ),
     "eval_task": (
         f"{RUN}/eval/sft/micro_facts.json",

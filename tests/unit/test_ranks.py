@@ -6,12 +6,12 @@ from nemoflow import ranks
 
 
 def test_srun_tells(monkeypatch):
-    for name in ranks.SLURM:
-        monkeypatch.delenv(name, raising=False)
+    others = {name: value for name, value in os.environ.items() if name not in ranks.SLURM}
+    monkeypatch.setattr(os, "environ", others)
     ranks.adopt()
     assert "RANK" not in os.environ
     for name, value in (("PROCID", "11"), ("NTASKS", "16"), ("LOCALID", "3")):
-        monkeypatch.setenv(f"SLURM_{name}", value)
+        monkeypatch.setitem(others, f"SLURM_{name}", value)
     ranks.adopt()
     assert [os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")] == ["11", "16", "3"]
 

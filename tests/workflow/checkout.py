@@ -23,6 +23,7 @@ CODE = (
 SMALLEST = ROOT / "tests" / "data" / "config"
 TARGET = "results/micro/eval.json"
 PRELOADED = ROOT / "tests" / "preloaded"
+ALONE = "TESTS_ALONE"  # set while engines are to be processes of their own
 
 
 @cache
@@ -71,7 +72,8 @@ class Checkout:
 
         Its engines run in forks of a process that has their libraries loaded.
         """
-        own, served = str(self.folder / "workflow"), preloaded()
+        own = str(self.folder / "workflow")
+        served = {} if ALONE in os.environ else preloaded()
         path = os.pathsep.join([str(PRELOADED), own] if served else [own])
         return {**os.environ, **served, "PYTHONPATH": path}
 

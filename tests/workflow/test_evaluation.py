@@ -35,6 +35,7 @@ def test_a_server_without_the_model_makes_no_score(copy):
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("alone")
 def test_a_killed_evaluation_goes_on_with_the_tasks_that_are_left(copy, built):
     scores = copy.folder / "results/micro/eval"
     shutil.rmtree(scores)

@@ -50,6 +50,7 @@ def differing(one: Checkout, other: Checkout) -> list[str]:
     return sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))
 
 
+@pytest.mark.usefixtures("alone")
 def test_kills_leave_no_trace_in_the_products(built, fresh):
     seed = int(os.environ.get("KILL_SEED", "0"))
     modes = ["tree", "trainer", "controller"]
@@ -61,6 +62,7 @@ def test_kills_leave_no_trace_in_the_products(built, fresh):
     assert fresh.planned(SFT).total() == 0
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_second_job_waits_for_the_orphan_of_a_killed_controller(copy):
     copy.edit("config/micro.yaml", "iterations: 12\n", "iterations: 24\n")
     copy.edit("config/micro.yaml", "end_iteration: 12}", "end_iteration: 24}")
@@ -111,6 +113,7 @@ def test_a_job_of_a_controller_reads_the_frozen_config(copy, monkeypatch):
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("seed", range(3))
 def test_ten_kills_of_a_run(built, fresh, seed):
     moments = random.Random(seed)

@@ -4,11 +4,14 @@ import re
 import shutil
 import time
 
+import pytest
+
 from workflow.test_resume import differing
 
 STAGE = "results/micro/sft"
 
 
+@pytest.mark.usefixtures("alone")
 def test_sigterm_to_a_script_saves_and_the_same_command_ends_in_the_same_bytes(built, copy):
     shutil.rmtree(copy.folder / STAGE)
     progress = copy.folder / STAGE / "progress"

@@ -82,7 +82,7 @@ def look(path: str) -> Checked:
             else f"there is no such file, though {', '.join(told)} tell of it; git checkout {path},"
             f" or, if it is to go, git rm {' '.join(told)}"
         )
-    elif has_manifest(product) and (problem := fault(product.content)):
+    elif product.has_manifest and (problem := fault(product.content)):
         known = product.record or product.foreign  # it tells the inputs, which the file may not
         checked = Checked(Product(path, {}, known, product.sha256))
         checked.spoil(f"{problem}; git checkout {path}, or {checked.rebuild}")
@@ -97,11 +97,6 @@ def mapping(path: Path) -> dict[str, Any]:
 def digest_of(path: str) -> str | None:
     """A file's sha256, None where there is none."""
     return sha256_of(path) if Path(path).is_file() else None
-
-
-def has_manifest(product: Product) -> bool:
-    """Whether its file is a manifest; blend.json and eval.json hold what their readers want."""
-    return product.path.endswith(".json") and product.rule not in ("blend", "eval")
 
 
 def records(path: str) -> tuple[Path, Path]:

@@ -146,9 +146,17 @@ class Product:
     def kind(self) -> str:
         """What sort of product it is: `scores`, its folder's name, or its own in a run's folder."""
         path = Path(self.path)
+        if path.parts[2] == "parity":
+            return "parity"
         if path.stem in ("blend", "contamination", "eval", "init"):
             return path.stem
         return "scores" if path.parts[2] == "eval" else path.parts[2]
+
+    @property
+    def has_manifest(self) -> bool:
+        """Whether its file is a manifest; others hold what their readers want."""
+        other = ("blend", "contamination", "eval", "parity")
+        return self.path.endswith(".json") and self.kind not in other
 
     @property
     def sources(self) -> list[dict[str, Any]]:
