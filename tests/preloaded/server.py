@@ -1,11 +1,12 @@
-"""Runs the engines' commands of the tests in forks of one process that has their libraries loaded.
+"""Runs engines and dry runs of the tests in forks of one process that has their libraries loaded.
 
     python server.py SOCKET
 
-Importing torch, transformers and lm-eval takes an engine five seconds of processor time, and the
-tests start it some two hundred times. The process that the product starts (sitecustomize.py beside
-this file) hands its command, environment and output over, waits, and ends as the fork ends; what it
-is told by a signal is told to the fork, and its death is the fork's.
+Importing torch, transformers and lm-eval takes an engine five seconds of processor time, importing
+pandas and SQLAlchemy a dry run of Snakemake more than one, and the tests start hundreds of them.
+The process that is started (sitecustomize.py beside this file) hands its command, environment and
+output over, waits, and ends as the fork ends; what it is told by a signal is told to the fork, and
+its death is the fork's.
 """
 
 import atexit
@@ -32,11 +33,13 @@ def preload() -> None:
     import lm_eval.tasks
     import peft
     import pyarrow.parquet
+    import smart_open
+    import snakemake.cli
     import torch
     import transformers
     import transformers.models.nemotron_h.modeling_nemotron_h
 
-    known = accelerate, datasets, lm_eval, peft, pyarrow, torch, transformers
+    known = accelerate, datasets, lm_eval, peft, pyarrow, smart_open, snakemake, torch, transformers
     assert all(known)
     gc.freeze()  # forks share these pages
 

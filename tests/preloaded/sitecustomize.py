@@ -1,4 +1,4 @@
-"""Python runs this first: an engine's command of a test is handed to server.py, where there is one.
+"""Python runs this first: a test's engine or dry run is handed to server.py, where there is one.
 
 Everything else goes on as if this file were not there.
 """
@@ -7,8 +7,16 @@ import os
 import sys
 
 ENGINES = tuple(f"nemoflow.engines.{name}" for name in ("local", "harness", "answering"))
+DRY = {"-n", "--dry-run"}
 PLACE = "TESTS_PRELOADED"  # the server's socket
 SIZE = 8
+
+
+def is_served(words: list[str]) -> bool:
+    """Whether a command line is one of those whose libraries the server has loaded."""
+    if words[1:2] != ["-m"]:
+        return False
+    return words[2] in ENGINES or (words[2] == "snakemake" and bool(DRY & {*words}))
 
 
 def hand_over() -> None:
@@ -39,5 +47,5 @@ def hand_over() -> None:
     os._exit(code)
 
 
-if PLACE in os.environ and sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2] in ENGINES:
+if PLACE in os.environ and is_served(sys.orig_argv):
     hand_over()

@@ -85,13 +85,20 @@ def test_logits_that_agree_pass_and_others_fail():
     ours = torch.randn(2, 8, 50, generator=generator)
     found = parity.logits(ours, ours * 1.001)
     assert found == {"against": "transformers", "tokens": 16, "cosine": 1, "same_next_token": 1}
-    assert parity.verdict({"logits": found})["verdict"] == "passed"
+    full = {"dtype": "float32"}
+    assert parity.verdict(full | {"logits": found})["verdict"] == "passed"
     one = ours.clone()
     one[1, 3, ours[1, 3].argmin()] = ours.max() + 1
     found = parity.logits(ours, one)
     assert found["same_next_token"] == round(15 / 16, 4) and found["cosine"] < 0.9
-    assert parity.verdict({"logits": found})["verdict"] == "failed"
-    assert parity.verdict({"logits": found | {"same_next_token": 1}})["verdict"] == "failed"
+    assert parity.verdict(full | {"logits": found})["verdict"] == "failed"
+    assert parity.verdict(full | {"logits": found | {"same_next_token": 1}})["verdict"] == "failed"
+
+
+@pytest.mark.parametrize(("dtype", "verdict"), [("float32", "failed"), ("bfloat16", "passed")])
+def test_near_ties_may_fall_either_way_in_16_bits(dtype, verdict):
+    found = {"dtype": dtype, "logits": {"cosine": 0.9999, "same_next_token": 0.96}}
+    assert parity.verdict(found)["verdict"] == verdict
 
 
 def test_logits_that_nobody_compared_fail_nothing():
