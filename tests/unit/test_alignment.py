@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemoflow.alignment import Change, align, role_of
+from nemoflow.alignment import Change, align, links, role_of
 from nemoflow.files import canonical
+from nemoflow.products import Product
 from small_lineage import Lineage
 
 TRAINED = {
@@ -206,3 +207,16 @@ def test_source_files_that_changed_under_one_config_are_told():
 def test_products_of_no_known_rule_are_compared_by_their_place():
     assert role_of("results/a/thing.json") == role_of("results/b/thing.json") == ("", "thing.json")
     assert len({canonical(role_of(path)) for path in Lineage().products}) == len(Lineage().products)
+
+
+def test_adapters_and_the_model_that_they_belong_to_are_told_apart():
+    made_from = ("sft/checkpoint", "pretrain/phase2/checkpoint")
+    inputs = {f"results/a/{name}.json": "0" for name in made_from}
+    content = {"identity": {"lora": {"rank": 8}}, "inputs": inputs}
+    export = Product("results/a/export/sft.json", content, {})
+    assert links(export, {"run": "a", "stage": "sft"}) == {
+        "checkpoint exported as sft": "sft",
+        "model that sft adapts": "pretrain.phase2",
+    }
+    sft = Product("results/a/sft/checkpoint.json", content, {})
+    assert links(sft, {"run": "a"}) == {"phase before sft": "phase2"}

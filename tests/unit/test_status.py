@@ -141,3 +141,9 @@ def test_a_clone_with_nothing_built_says_so_and_stays_clean(tmp_path, monkeypatc
 def test_everything_is_plain_values_too(slurm, config):
     told = json.loads(json.dumps(status.document(status.gather(config, "micro"))))
     assert told["runs"][0]["works"][0]["figures"]["step"] == 24
+
+
+def test_an_average_stands_behind_its_phase(config):
+    titles = [title for title, _, _ in status.expected(config, "super3")]
+    assert titles[1:4] == ["pretrain.phase2", "merged.500b", "pretrain.long_context_1m"]
+    assert not [t for t in (w[0] for w in status.expected(config, "micro")) if "merged" in t]

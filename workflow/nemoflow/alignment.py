@@ -38,6 +38,7 @@ LINKS = {
         for rule in ("pretrain", "merge", "sft", "rl")
     },
 }
+ADAPTED = ("pretrain", "import_model")  # whose models an export's adapters may belong to
 TELL_NOTHING = {"format", "spec", "identity", "inputs", "run"}  # of what a product holds
 
 
@@ -175,7 +176,10 @@ def links(product: Product, named: dict[str, str]) -> dict[str, str]:
     found = {}
     for path in product.inputs:
         rule, names = job_of(path)
-        if key := LINKS.get((product.rule, rule)):
+        key = LINKS.get((product.rule, rule))
+        if product.rule == "export" and rule in ADAPTED and "lora" in (product.identity or {}):
+            key = "model that {stage} adapts"
+        if key:
             own = [value for name, value in names.items() if name != "run"]
             if product.rule == "export" and rule != "tokenizer":
                 own = [".".join((rule, *own))]

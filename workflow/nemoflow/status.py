@@ -136,15 +136,12 @@ def expected(config: Config, run: str) -> Iterator[tuple[str, str, dict[str, str
     runs, names, wildcards = Runs(config), Names(config), SimpleNamespace(run=run)
     if runs[run].init is not None:
         yield "init", "import_model", {"run": run}
-    for stage in graph.own_stages(runs[run]):
+    for stage in models(names, run):
         rule, _, name = stage.partition(".")
         own = {"pretrain": {"phase": name}, "rl": {"step": name}}.get(rule, {})
+        if rule == "merged":
+            rule, own = "merge", {"phase": runs[run].pretrain.merge.phase, "window": name}
         yield stage, rule, {"run": run, **own}
-    asked = [graph.full_name(runs[run], stage) for stage in names.evaluated(wildcards)]
-    for stage in set(graph.merged(runs[run])).intersection(asked):
-        if names.merger(wildcards, stage) == run:
-            own = {"phase": runs[run].pretrain.merge.phase, "window": stage.partition(".")[2]}
-            yield stage, "merge", {"run": run, **own}
     steps = [stage for stage in graph.own_stages(runs[run]) if stage.startswith("rl.")]
     starts = [graph.short_name(runs[run], graph.previous(runs[run], step)) for step in steps]
     for stage in dict.fromkeys([*starts, *names.evaluated(wildcards)]):
@@ -155,6 +152,22 @@ def expected(config: Config, run: str) -> Iterator[tuple[str, str, dict[str, str
         if scorer == run:
             yield f"eval {stage} {task}", "eval_task", {"run": run, "stage": stage, "task": task}
     yield "eval.json", "eval", {"run": run}
+
+
+def models(names: Names, run: str) -> list[str]:
+    """The stages of a run's own in order, the averages that are asked for behind their phase."""
+    model, wildcards = names.runs[run], SimpleNamespace(run=run)
+    asked = {graph.full_name(model, stage) for stage in names.evaluated(wildcards)}
+    if any(phase.init == "merged" for phase in model.pretrain.phases.values()):
+        asked.add(graph.full_name(model, "merged"))
+    averages = [
+        stage
+        for stage in graph.merged(model)
+        if stage in asked and names.merger(wildcards, stage) == run
+    ]
+    chain = graph.chain(model)
+    own = [*graph.own_stages(model), *averages]
+    return sorted(own, key=lambda stage: chain.index(graph.trained(model, stage)))
 
 
 def comment_of(rule: str, wildcards: dict[str, str]) -> str:
