@@ -16,7 +16,7 @@ import pytest
 from cluster.conftest import controller
 from cluster.slurm import Slurm, eventually
 from nemoflow import checkpoint, metrics
-from workflow.checkout import ALONE, Checkout
+from workflow.checkout import Checkout
 
 PRODUCT = "results/micro/sft/checkpoint.json"
 WEIGHTS = "results/micro/sft/checkpoint/model.safetensors"
@@ -112,8 +112,9 @@ def lose_node(victim: Victim) -> None:
 
 
 def interrupt(victim: Victim) -> None:
-    """Ctrl-C."""
+    """Ctrl-C, while the engine sleeps: it must not end before Slurm wakes it up and ends it."""
     victim.facts["job"] = victim.job()
+    victim.engine().suspend()
     os.killpg(victim.controller.pid, signal.SIGINT)
 
 
@@ -148,6 +149,7 @@ DISTURBANCES = {
     "interrupted": interrupt,
     "undisturbed": work_beside,
 }
+TO_THE_PROCESS = (cut, fail, interrupt, work_beside)  # of the engine, where Slurm does the others
 DISTURBED = sorted(DISTURBANCES.keys() - {"undisturbed"})
 
 
@@ -160,11 +162,11 @@ def victims(slurm, built, tmp_path_factory):
         checkout.edit("config/micro.yaml", "iterations: 12\n", f"iterations: {STEPS}\n")
         checkout.edit("config/micro.yaml", "end_iteration: 12}", f"end_iteration: {STEPS}}}")
         checkout.edit("config/micro.yaml", "save_every: 3}", f"save_every: {SAVE_EVERY}}}")
+        checkout.alone = DISTURBANCES[name] in TO_THE_PROCESS
         options = WEAK_NODE if name == "node_down" else OPTIONS
         found[name] = Victim(checkout, slurm, options)
     try:
-        with ThreadPoolExecutor(len(found)) as together, pytest.MonkeyPatch.context() as patch:
-            patch.setenv(ALONE, "yes")  # what is done to an engine is done to its process
+        with ThreadPoolExecutor(len(found)) as together:
             for done in [together.submit(disturb, name, found[name]) for name in found]:
                 done.result()
         yield found

@@ -23,7 +23,7 @@ CODE = (
 SMALLEST = ROOT / "tests" / "data" / "config"
 TARGET = "results/micro/eval.json"
 PRELOADED = ROOT / "tests" / "preloaded"
-ALONE = "TESTS_ALONE"  # set while engines are to be processes of their own
+ALONE = "TESTS_ALONE"
 
 
 @cache
@@ -48,6 +48,7 @@ class Checkout:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.alone = ALONE in os.environ  # engines are whole processes, to be stopped and killed
 
     @classmethod
     def fresh(cls, folder: Path) -> "Checkout":
@@ -73,7 +74,7 @@ class Checkout:
         Its engines run in forks of a process that has their libraries loaded.
         """
         own = str(self.folder / "workflow")
-        served = {} if ALONE in os.environ else preloaded()
+        served = {} if self.alone else preloaded()
         path = os.pathsep.join([str(PRELOADED), own] if served else [own])
         return {**os.environ, **served, "PYTHONPATH": path}
 
