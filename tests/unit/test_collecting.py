@@ -5,6 +5,7 @@ import itertools
 import os
 import random
 import threading
+import time
 from multiprocessing import get_context
 
 import numpy as np
@@ -107,6 +108,23 @@ def test_a_process_may_be_at_the_next_shard_already(growing):
     one = [told(0), End(0, 2), End(1, 0)]
     other = [told(1), End(0, 2), End(1, 0)]
     assert heard(growing, one, other, shards=2) == ([0, 1], 30)
+
+
+def test_a_shard_waits_for_a_process_that_has_yet_to_open_its_files(growing):
+    for file in growing:
+        file.path.write_bytes(b"x" * 100)
+    ours, theirs = CONTEXT.Pipe(duplex=False)
+    (other,) = pipes_saying([told(0), End(0, 1)])
+    finished, heard_all = [], threading.Event()
+    given = {0: Collected(growing)}, lambda *_: finished.append(0), lambda _: heard_all.set()
+    thread = threading.Thread(target=collect, args=([ours, other], *given))
+    thread.start()
+    assert heard_all.wait(10) and not finished
+    time.sleep(0.05)
+    assert not finished  # it is whole, but its second process is not through it
+    theirs.send(End(0, 1))
+    thread.join(10)
+    assert finished == [0]
 
 
 def test_what_the_user_can_mend_ends_it(growing):

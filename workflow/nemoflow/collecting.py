@@ -49,13 +49,17 @@ class Growing:
 
 @dataclass
 class Collected:
-    """What is known of a shard: its files, the lengths int32[documents] of each, its counts."""
+    """What is known of a shard: its files, the lengths int32[documents] of each, its counts.
+
+    `blocks` is how many it has, `ended` how many processes are through it.
+    """
 
     files: list[Growing]
     lengths: list[list[np.ndarray]] = field(default_factory=lambda: [[], [], []])
     ledger: Ledger = field(default_factory=Ledger)
     truncated: int = 0
     blocks: int | None = None
+    ended: int = 0
     next: int = 0
     early: dict[int, Told] = field(default_factory=dict)
 
@@ -84,23 +88,22 @@ def collect(
     finish: Callable[[int, Collected], None],
     progress: Callable[[int], None],
 ) -> None:
-    """Hear the processes of a team to their end, and `finish` each shard when it is whole.
+    """Hear the processes of a team to their end, and `finish` each shard when all are through it.
 
-    `progress` is told the bytes of the rows that are done.
+    One that is slow to start still opens the files of a shard that the others have made whole, so
+    these keep their names until then. `progress` is told the bytes of the rows that are done.
 
     Raises:
         UserError: a process stopped for what the user can mend, or was killed.
     """
-    finished = set()
     for told in heard(pipes, len(shards)):
         shard = shards[told.shard]
         if isinstance(told, End):
-            shard.blocks = told.blocks
+            shard.blocks, shard.ended = told.blocks, shard.ended + 1
         else:
             shard.add(told)
             progress(sum(told.ledger.bytes.values()))
-        if shard.whole and told.shard not in finished:
-            finished.add(told.shard)
+        if shard.whole and shard.ended == len(pipes):
             finish(told.shard, shard)
 
 
