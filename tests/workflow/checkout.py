@@ -37,8 +37,9 @@ def preloaded() -> dict[str, str]:
     place = Path(tempfile.mkdtemp()) / "socket"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     line = [sys.executable, str(PRELOADED / "server.py"), str(place)]
-    subprocess.Popen(line, env=environment, start_new_session=True)
+    server = subprocess.Popen(line, env=environment, start_new_session=True)
     while not place.exists():
+        assert server.poll() is None, "the server of tests/preloaded ended before it listened"
         time.sleep(0.01)
     return {"TESTS_PRELOADED": str(place)}
 
