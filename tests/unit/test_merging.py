@@ -48,12 +48,3 @@ def test_a_kept_checkpoint_of_another_build_is_refused(phase):
     (Path(phase).parent / "window/step_0000032/weights").write_text("another")
     with pytest.raises(UserError, match="window"):
         steps(phase, 8)
-
-
-def test_the_manifest_tells_where_the_average_stands():
-    found = {"steps": [32, 36], "valid_loss": {"last": 1.0, "merged": 1.1}}
-    assert merging.told({"step": 36, "tokens": 9, "files": []}, found) == {
-        "step": 36,
-        "tokens": 9,
-        **found,
-    }

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compared_words import words_of
 from nemoflow import overlap
-from nemoflow.overlap import COMMON, SPAN, Index, Items, words_of
+from nemoflow.overlap import COMMON, SPAN, Index, Items
 
 WORDS = [f"word{number}" for number in range(30)]
 

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 
+from compared_words import words_of
 from nemoflow.decoding import Decoder
 from nemoflow.indexed import IndexedReader
-from nemoflow.overlap import SPAN, words_of
+from nemoflow.overlap import SPAN
 from nemoflow.vocabulary import Folder
 
 TASK = """\

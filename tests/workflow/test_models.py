@@ -14,7 +14,9 @@ def test_an_average_is_made_of_the_kept_checkpoints_and_scored(copy):
     assert copy.planned("results/averaged/eval.json") == planned
     copy.build(scores)
     content = copy.json(made)
-    assert content["steps"] == [32, 36] and content["step"] == 36
+    last = copy.json("results/micro/pretrain/phase2/checkpoint.json")
+    assert content["steps"] == [32, 36]
+    assert (content["step"], content["tokens"]) == (36, last["tokens"])
     assert set(content["valid_loss"]) == {"last", "merged"}
     assert copy.json(scores)["n"] == 12
     assert copy.planned(scores) == Counter()

@@ -87,10 +87,14 @@ def among(
         return []
     if kind == "milestones":
         return [step for step in found if step % asked == 0]
-    if stop is None:
-        return []
-    inside = range(stop - asked["iterations"] + 1, stop)
-    return [step for step in found if step in inside and step % asked["every"] == 0]
+    inside = () if stop is None else window_steps(asked, stop)
+    return [step for step in found if step in inside]
+
+
+def window_steps(asked: Mapping[str, Any], stop: int) -> range:
+    """The steps before `stop`, the last one, that a window {iterations, every} has."""
+    first, every = max(stop - asked["iterations"] + 1, 1), asked["every"]
+    return range(-(-first // every) * every, stop, every)
 
 
 def prune(progress: str | Path, options: Mapping[str, Any], stop: int | None = None) -> None:

@@ -43,11 +43,12 @@ class Holders:
 
         Or means another stage by the name: its last step need not be the run's last.
         """
-        run, owner = self.run(wildcards), self.owner(wildcards, stage)
-        if graph.full_name(run, stage).startswith("merged."):
-            owner = self.merger(wildcards, stage)
+        run = self.run(wildcards)
+        full = graph.full_name(run, stage)
+        holder = self.merger if full.startswith("merged.") else self.owner
+        owner = holder(wildcards, stage)
         theirs = run if owner == wildcards.run else self.config.unchanged(owner)
-        same = graph.full_name(theirs, stage) == graph.full_name(run, stage)
+        same = graph.full_name(theirs, stage) == full
         return owner if same and theirs.export == run.export else wildcards.run
 
     def merger(self, wildcards: Any, stage: str) -> str:

@@ -82,12 +82,12 @@ def line(config: dict[str, Any], task: str, job: Path, machine: Machine) -> Line
 
 
 def engine_of(config: dict[str, Any], task: str) -> str:
-    """The engine of a task; evaluation has backends, and every cluster export is Megatron's.
+    """The engine of a task; evaluation has backends, and a cluster's conversions are Megatron's.
 
-    NeMo-RL's checkpoints are Megatron's, which Megatron-Bridge exports.
+    NeMo-RL's checkpoints are Megatron's, which Megatron-Bridge imports and exports.
     """
     engine = config["backend"] if task == "eval_task" else config["engine"]
-    return "megatron" if (task, engine) == ("export", "nemo_rl") else engine
+    return "megatron" if task in ("import", "export") and engine == "nemo_rl" else engine
 
 
 def environment(given: Allocation | None, by_srun: bool) -> dict[str, str]:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nemoflow import manifest
+from nemoflow.checkpoint import step_of, window_steps
 from nemoflow.errors import UserError
 from nemoflow.need import need
-
-KEPT = "window"  # the folder beside checkpoint/ (checkpoint.set_aside)
 
 
 def checkpoints(checkpoint: str, content: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
@@ -25,9 +24,8 @@ def checkpoints(checkpoint: str, content: Mapping[str, Any], asked: Mapping[str,
     Raises:
         UserError: one of them was not kept, or its bytes are not here.
     """
-    last = content["step"]
-    steps = [s for s in range(last - asked["iterations"] + 1, last) if s % asked["every"] == 0]
-    kept = Path(checkpoint).with_name(f"{KEPT}.json")
+    steps = window_steps(asked, content["step"])
+    kept = Path(checkpoint).with_name("window.json")
     found = manifest.read(kept)["steps"] if kept.exists() else []
     if missing := [step for step in steps if step not in found]:
         raise UserError(
@@ -37,10 +35,5 @@ def checkpoints(checkpoint: str, content: Mapping[str, Any], asked: Mapping[str,
             " pretrain.merge.windows"
         )
     need([str(kept)])
-    folders = {int(path.name.partition("_")[2]): path for path in kept.with_suffix("").iterdir()}
+    folders = {step_of(path): path for path in kept.with_suffix("").iterdir()}
     return [*(str(folders[step]) for step in steps), str(manifest.payload(checkpoint))]
-
-
-def told(content: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """What the manifest says: step and tokens of the last one, `steps` and losses of `found`."""
-    return {"step": content["step"], "tokens": content["tokens"], **found}

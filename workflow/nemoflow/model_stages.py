@@ -81,10 +81,10 @@ def merge(
         job = {"task": "merge", "title": f"merged.{Path(output).stem}"}
         job |= {"inputs": {"checkpoints": folders, "blend": blend}}
         run_job(build, folder, log, machine, config=content["identity"], **job)
-        facts = merging.told(content, read_json(folder / "merged.json"))
+        facts = read_json(folder / "merged.json")
         build.replace_payload(folder / "final")
         shutil.rmtree(folder)
-        build.finish(**facts)
+        build.finish(step=content["step"], tokens=content["tokens"], **facts)
 
 
 @heavy

@@ -33,11 +33,6 @@ def plain(text: str) -> bytes:
     return text.encode().translate(PLAIN)
 
 
-def words_of(text: str) -> list[str]:
-    """The words that are compared."""
-    return plain(text).decode().split()
-
-
 class Runs:
     """The runs of SPAN words in words as `plain` writes them.
 

@@ -116,7 +116,7 @@ def import_model(config: Config, run: str) -> tuple[dict, dict]:
         raise UserError(f"{run} imports no model (init); its first stage trains from nothing")
     first, *_ = [*graph.own_stages(model), "eval"]
     continues = first.startswith("pretrain.") and graph.entry(model, first).init == "continue"
-    asked = {f"{s}.engine": engine_of(model, s) for s in readers(model, first)}
+    asked = {f"{s}.engine": getattr(model, s).engine for s in readers(model, first)}
     options = {
         "readers": asked,
         "continues": f"pretrain.phases.{first.partition('.')[2]}.init" if continues else None,
@@ -124,12 +124,6 @@ def import_model(config: Config, run: str) -> tuple[dict, dict]:
     engine = "local" if "local" in asked.values() else next(iter(asked.values()), "local")
     identity = {"engine": engine, "import": model.init.import_}
     return identity | {"model": plain(model.pretrain.model)}, options
-
-
-def engine_of(run: Run, section: str) -> str:
-    """The engine that reads and writes a section's checkpoints: NeMo-RL's are Megatron's."""
-    engine = getattr(run, section).engine
-    return "megatron" if engine == "nemo_rl" else engine
 
 
 def readers(run: Run, first: str) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from nemoflow import graph
+from nemoflow.checkpoint import window_steps
 from nemoflow.config.run import Run
 
 Fail = Callable[..., None]
@@ -59,8 +60,8 @@ def check_windows(run: Run, fail: Fail) -> None:
             fail(f"longer than the window that is kept ({'.'.join(key)}.iterations)", *at)
         if iterations > steps:
             fail(f"longer than {merge.phase}, which trains {steps} iterations", *at)
-        first = entry.stop_iteration - iterations + 1
-        if not any(step % kept.every == 0 for step in range(first, entry.stop_iteration)):
+        window = {"iterations": iterations, "every": kept.every}
+        if not window_steps(window, entry.stop_iteration):
             fail(
                 f"no checkpoint lies in the last {iterations} iterations before the last one;"
                 f" {'.'.join(key)}.every is {kept.every}",

@@ -5,7 +5,7 @@ And the engine must say what transformers says, by the measure of Megatron-Bridg
 (`examples/conversion/compare_hf_and_megatron/compare.py`): cosine and next token.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,15 @@ def round_trip(folder: Path, again: Iterable[tuple[str, torch.Tensor]]) -> dict[
     equal = dict.fromkeys(("names", "shapes", "values"), "equal")
     total = {"tensors": len(held), "parameters": sum(sizes.values())}
     return total | {"dtype": max(sizes, key=sizes.__getitem__)} | equal
+
+
+def in_types_of(
+    folder: Path, weights: Iterable[tuple[str, torch.Tensor]]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Weights, each in the type that it has in a folder; unknown ones as they are."""
+    held = shards.read_all(folder, [path.name for path in folder.iterdir()])
+    for name, tensor in weights:
+        yield name, tensor.to(getattr(torch, held[name].dtype)) if name in held else tensor
 
 
 def places(folder: Path) -> dict[str, str]:

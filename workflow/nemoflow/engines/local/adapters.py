@@ -14,6 +14,7 @@ from peft.tuners.lora import Linear, LoraModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from nemoflow.engines.local.weights import ADAPTERS
 from nemoflow.errors import UserError
 from nemoflow.files import write_json
 
@@ -26,7 +27,7 @@ PROJECTIONS = {
     "in_proj": ("in_proj",),
     "out_proj": ("out_proj",),
 }
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."  # peft's, in its files
 
 
@@ -101,7 +102,7 @@ def save(network: nn.Module, folder: Path) -> None:
     told = {key: getattr(made, key) for key in ("r", "lora_alpha", "target_parameters")}
     linear = [name for name, module in network.named_modules() if isinstance(module, Linear)]
     told |= {"peft_type": "LORA", "task_type": "CAUSAL_LM", "target_modules": linear}
-    write_json(folder / CONFIG, told)
+    write_json(folder / ADAPTERS, told)
 
 
 def load(network: nn.Module, folder: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from nemoflow import shards
 from nemoflow.engines import parity
 from nemoflow.engines.local.job import Job
 from nemoflow.engines.local.model import build
@@ -23,12 +22,8 @@ def examine(folder: Path, model: Mapping[str, Any]) -> dict[str, Any]:
     """
     network = build(model, 0).eval()
     load_weights(network, folder)
-    held = shards.read_all(folder, [path.name for path in folder.iterdir()])
-    again = (
-        (name, tensor.to(getattr(torch, held[name].dtype) if name in held else tensor.dtype))
-        for name, tensor in to_hub(network.state_dict()).items()
-    )
-    found = parity.round_trip(folder, again)
+    weights = to_hub(network.state_dict()).items()
+    found = parity.round_trip(folder, parity.in_types_of(folder, weights))
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokens = parity.probe(model["vocab_size"]).to(network.device)
     with torch.no_grad():

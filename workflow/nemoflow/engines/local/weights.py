@@ -16,6 +16,7 @@ from nemoflow.errors import UserError
 from nemoflow.files import write_json
 from nemoflow.shards import INDEX, SINGLE, read_index
 
+ADAPTERS = "adapter_config.json"  # peft's, where a checkpoint holds adapters alone
 STACKED = re.compile(r"(.*\.experts)\.(up_proj|down_proj)")
 ONE_EXPERT = re.compile(r"(.*\.experts)\.(\d+)\.(up_proj|down_proj)\.weight")
 
@@ -66,7 +67,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     """
     if (folder / SINGLE).exists():
         return load_file(folder / SINGLE)
-    if (folder / "adapter_config.json").exists():
+    if (folder / ADAPTERS).exists():
         raise UserError(f"{folder}: adapters without their model; start from what was exported")
     if not (folder / INDEX).exists():
         raise UserError(f"{folder}: no {SINGLE}: the local engine reads Hugging Face models alone")

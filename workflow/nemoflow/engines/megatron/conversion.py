@@ -17,7 +17,7 @@ from megatron.bridge import AutoBridge
 from megatron.bridge.training.model_load_save import temporary_distributed_context
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from nemoflow import checkpoint, ranks, shards
+from nemoflow import checkpoint, ranks
 from nemoflow.engines import parity
 from nemoflow.files import write_json
 from nemoflow.progress import say
@@ -89,12 +89,8 @@ def exported(bridge: AutoBridge, model: Model) -> Iterator[tuple[str, torch.Tens
 
 def examine(bridge: AutoBridge, model: Model, folder: Path) -> dict[str, Any]:
     """How a model that came from a Hugging Face folder leaves Megatron again, and its logits."""
-    held = shards.read_all(folder, [path.name for path in folder.iterdir()])
-    again = (
-        (name, tensor.to(getattr(torch, held[name].dtype)) if name in held else tensor)
-        for name, tensor in exported(bridge, model)
-    )
-    found, ours = parity.round_trip(folder, again), answer(model, folder)
+    weights = parity.in_types_of(folder, exported(bridge, model))
+    found, ours = parity.round_trip(folder, weights), answer(model, folder)
     return found | {"logits": UNANSWERED if ours is None else compared(ours, folder)}
 
 
