@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 
 import pytest
@@ -19,7 +18,7 @@ TARGETS = ("group", "parent", "worker")
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Makes a planned corpus of so many bytes in shards; what tokens.py makes of it, and when."""
+    """Makes a planned corpus of so many bytes in shards; what tokens.py makes of it, and its size."""
 
     def make(size, shards):
         with open(tmp_path / "text.jsonl", "w") as file:
@@ -27,10 +26,9 @@ def corpus(tmp_path):
                 file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
         work = token_jobs.TokenJob(tmp_path, {"local": "text.jsonl"}, shards)
         assert work.run(work.plan_command()).returncode == 0
-        began = time.monotonic()
         done = work.run(work.tokens_command())
         assert done.returncode == 0, done.stderr
-        return work, products(work), time.monotonic() - began
+        return work, products(work), written(work)
 
     return make
 
@@ -41,20 +39,32 @@ def products(work):
     return found | {"manifest": files.sha256_of(work.folder / work.output)}
 
 
+def written(work):
+    """How many bytes lie in a part's folder, of finished shards and of those in the making."""
+    try:
+        return sum(path.stat().st_size for path in work.payload.iterdir())
+    except FileNotFoundError:  # there is none yet, or a file was given its name
+        return 0
+
+
 def forget(work):
     """Remove what was made; the plan and the cache stay."""
     shutil.rmtree(work.payload)
     (work.folder / work.output).unlink(missing_ok=True)
 
 
+def workers(process):
+    """The processes that a job started, and that live."""
+    return [pid for pid in token_jobs.members(process.pid) if pid != process.pid]
+
+
 def kill(process, target, drawn):
     """Kill a job, or a part of it, that may have ended by itself; whether it was still alive."""
-    workers = [pid for pid in token_jobs.members(process.pid) if pid != process.pid]
     try:
         if target == "group":
             os.killpg(process.pid, signal.SIGKILL)
-        elif target == "worker" and workers:
-            os.kill(drawn.choice(workers), signal.SIGKILL)
+        elif target == "worker" and (alive := workers(process)):
+            os.kill(drawn.choice(alive), signal.SIGKILL)
         else:
             os.kill(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -71,13 +81,14 @@ def end(process):
         time.sleep(0.02)
 
 
-def killed(work, seconds, target, drawn):
-    """Start a job, and kill it after so many seconds; its exit code."""
+def killed(work, size, target, drawn):
+    """Start a job, and kill it once so many bytes are written; its exit code."""
     process = work.start(work.tokens_command())
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        kill(process, target, drawn)
+    while process.poll() is None:
+        if written(work) >= size and (target != "worker" or workers(process)):
+            break
+        time.sleep(0.002)
+    kill(process, target, drawn)
     end(process)
     said = (work.folder / "said.txt").read_text()
     assert "Traceback" not in said, said
@@ -88,17 +99,17 @@ def killed(work, seconds, target, drawn):
 
 def test_a_kill_at_any_moment_changes_no_byte(corpus):
     """Each attempt goes on with what the one before left."""
-    work, expected, seconds = corpus(4_000_000, 4)
+    work, expected, size = corpus(4_000_000, 4)
     drawn = random.Random(5)
     forget(work)
     codes = [
-        killed(work, seconds * drawn.uniform(0.35, 0.9), target, drawn)
-        for target in ("group", "worker", "parent", "worker")
+        killed(work, size * share, target, drawn)
+        for share, target in zip((0, 0.1, 0.3, 0.6), ("group", "worker", "parent", "worker"))
     ]
     done = work.run(work.tokens_command())
     assert done.returncode == 0, done.stderr
     assert products(work) == expected and work.left() == []
-    assert any(codes)
+    assert any(codes), codes
 
 
 def test_a_job_that_is_stopped_says_no_more_and_leaves_no_process(corpus):
@@ -119,11 +130,11 @@ def test_a_job_that_is_stopped_says_no_more_and_leaves_no_process(corpus):
 @pytest.mark.long
 def test_kills_at_twenty_moments_of_300_mb(corpus):
     """Every one of them is followed by a run to the end, which is compared."""
-    work, expected, seconds = corpus(300_000_000, 3)
+    work, expected, size = corpus(300_000_000, 3)
     drawn, codes = random.Random(20), []
     for moment in range(20):
         forget(work)
-        codes.append(killed(work, seconds * drawn.random(), TARGETS[moment % 3], drawn))
+        codes.append(killed(work, size * drawn.random(), TARGETS[moment % 3], drawn))
         done = work.run(work.tokens_command())
         assert done.returncode == 0, done.stderr
         assert products(work) == expected and work.left() == []
