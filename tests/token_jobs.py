@@ -113,6 +113,14 @@ class TokenJob:
         return sorted(str(p) for p in self.folder.rglob("*") if p.name.endswith((".tmp", ".new")))
 
 
+def written(folder):
+    """How many bytes lie in a folder, of finished files and of those in the making."""
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir())
+    except FileNotFoundError:  # there is none yet, or a file was given its name
+        return 0
+
+
 def members(session):
     """The processes of a session that live, by what /proc says of them."""
     found = []

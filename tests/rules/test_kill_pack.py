@@ -30,7 +30,8 @@ class PackJob:
     """pack.py on two rendered sources of a test's own, in one folder."""
 
     def __init__(self, folder, rows):
-        self.folder = folder
+        self.folder, packed = folder, folder / "data/packed"
+        self.made, self.making = packed / "mixed", packed / ".mixed.new"
         drawn = np.random.default_rng(rows)
         for name, share in (("chat", 0.6), ("code", 0.4)):
             path = folder / f"data/rendered/mixed/{name}"
@@ -65,13 +66,12 @@ class PackJob:
         assert not [path for path in given if ".new/" in path or ".former/" in path]
         return given
 
-    def killed(self, seconds):
-        """Start the job and kill it after so many seconds; whether it was still alive."""
+    def killed(self, size):
+        """Start the job and kill it once it wrote so many bytes; whether it was still alive."""
         process = self.start()
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+        while process.poll() is None and token_jobs.written(self.making) < size:
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert "Traceback" not in (self.folder / "said.txt").read_text()
         return process.returncode != 0
@@ -80,13 +80,12 @@ class PackJob:
 def kills(folder, rows, moments):
     """Kill at so many moments, each followed by a run to the end; how many met a living job."""
     job = PackJob(folder, rows)
-    began = time.monotonic()
     expected = job.finish()
-    seconds, drawn, met = time.monotonic() - began, random.Random(7), 0
+    size, drawn, met = token_jobs.written(job.made), random.Random(7), 0
     for moment in range(moments):
         if moment % 2:  # else the former build stands while the next one is made
             shutil.rmtree(folder / "data/packed")
-        met += job.killed(seconds * drawn.uniform(0.2, 0.95))
+        met += job.killed(size * drawn.random())
         assert job.finish() == expected
     return met
 

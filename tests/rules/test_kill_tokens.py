@@ -18,7 +18,7 @@ TARGETS = ("group", "parent", "worker")
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Makes a planned corpus of so many bytes in shards; what tokens.py makes of it, and its size."""
+    """Makes a planned corpus of so many bytes in shards; what tokens.py makes, and its size."""
 
     def make(size, shards):
         with open(tmp_path / "text.jsonl", "w") as file:
@@ -28,7 +28,7 @@ def corpus(tmp_path):
         assert work.run(work.plan_command()).returncode == 0
         done = work.run(work.tokens_command())
         assert done.returncode == 0, done.stderr
-        return work, products(work), written(work)
+        return work, products(work), token_jobs.written(work.payload)
 
     return make
 
@@ -37,14 +37,6 @@ def products(work):
     """The digests of a part's files, its manifest's among them."""
     found = {path.name: files.sha256_of(path) for path in work.payload.iterdir()}
     return found | {"manifest": files.sha256_of(work.folder / work.output)}
-
-
-def written(work):
-    """How many bytes lie in a part's folder, of finished shards and of those in the making."""
-    try:
-        return sum(path.stat().st_size for path in work.payload.iterdir())
-    except FileNotFoundError:  # there is none yet, or a file was given its name
-        return 0
 
 
 def forget(work):
@@ -85,7 +77,7 @@ def killed(work, size, target, drawn):
     """Start a job, and kill it once so many bytes are written; its exit code."""
     process = work.start(work.tokens_command())
     while process.poll() is None:
-        if written(work) >= size and (target != "worker" or workers(process)):
+        if token_jobs.written(work.payload) >= size and (target != "worker" or workers(process)):
             break
         time.sleep(0.002)
     kill(process, target, drawn)
@@ -104,7 +96,7 @@ def test_a_kill_at_any_moment_changes_no_byte(corpus):
     forget(work)
     codes = [
         killed(work, size * share, target, drawn)
-        for share, target in zip((0, 0.1, 0.3, 0.6), ("group", "worker", "parent", "worker"))
+        for share, target in ((0, "group"), (0.1, "worker"), (0.3, "parent"), (0.6, "worker"))
     ]
     done = work.run(work.tokens_command())
     assert done.returncode == 0, done.stderr
