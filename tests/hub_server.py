@@ -169,7 +169,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
         self.wfile.flush()
         if is_file and self.close_connection and self.server.hold:
-            self.server.hold.wait(30)
+            self.server.hold.wait(120)
 
     def log_message(self, *_):
         pass

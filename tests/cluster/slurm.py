@@ -168,7 +168,7 @@ class Slurm:
         """End all jobs and daemons, and take our links away."""
         subprocess.run(["scancel", "--quiet", "--user=root"], capture_output=True)
         if self._daemons:
-            eventually(lambda: not self.run("squeue", "--noheader", check=False), seconds=30)
+            eventually(lambda: not self.run("squeue", "--noheader", check=False))
         for daemon in reversed(self._daemons):
             daemon.send_signal(signal.SIGTERM)
         for daemon in self._daemons:
@@ -258,7 +258,7 @@ def _ports(count: int) -> list[int]:
     return ports
 
 
-def eventually(true: Callable[[], object], seconds: float = 60):
+def eventually(true: Callable[[], object], seconds: float = 300):
     """What a condition gives once it holds.
 
     Raises:

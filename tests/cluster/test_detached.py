@@ -46,9 +46,9 @@ def test_a_detached_controller_that_is_requeued_waits_for_its_jobs_and_carries_o
     slurm.run("scontrol", "suspend", own)  # it outlasts the controller's return
     slurm.run("scontrol", "requeue", number)
     path = copy.folder / f"results/micro/logs/controller-{number}.log"
-    eventually(lambda: "waiting for jobs" in path.read_text(), seconds=120)
+    eventually(lambda: "waiting for jobs" in path.read_text())
     slurm.run("scontrol", "resume", own)
-    eventually(lambda: not slurm.jobs(copy.folder), seconds=180)
+    eventually(lambda: not slurm.jobs(copy.folder))
     ended = {job["JobId"]: job["JobState"] for job in slurm.finished()}
     assert ended[own] == ended[number] == "COMPLETED"
     assert copy.json(TARGET)["stages"]["rl"]["micro_facts"]["published"] == 0.5

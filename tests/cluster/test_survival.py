@@ -121,7 +121,7 @@ def interrupt(victim: Victim) -> None:
 def start_again(victim: Victim) -> None:
     """The same command once the controller and its jobs are gone."""
     victim.facts["code"] = victim.ended()
-    eventually(lambda: not victim.slurm.jobs(victim.checkout.folder), 30)
+    eventually(lambda: not victim.slurm.jobs(victim.checkout.folder))
     victim.start()
 
 

@@ -12,7 +12,7 @@ import pytest
 import token_jobs
 from nemoflow import files
 
-PATIENCE = 10  # seconds in which orphans must be gone
+PATIENCE = 60  # seconds in which orphans must be gone
 TARGETS = ("group", "parent", "worker")
 
 

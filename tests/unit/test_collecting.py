@@ -119,11 +119,11 @@ def test_a_shard_waits_for_a_process_that_has_yet_to_open_its_files(growing):
     given = {0: Collected(growing)}, lambda *_: finished.append(0), lambda _: heard_all.set()
     thread = threading.Thread(target=collect, args=([ours, other], *given))
     thread.start()
-    assert heard_all.wait(10) and not finished
+    assert heard_all.wait(60) and not finished
     time.sleep(0.05)
     assert not finished  # it is whole, but its second process is not through it
     theirs.send(End(0, 1))
-    thread.join(10)
+    thread.join(60)
     assert finished == [0]
 
 
@@ -152,7 +152,7 @@ def test_it_is_noticed_while_the_others_go_on(growing):
 
     thread = threading.Thread(target=hear)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert len(errors) == 1 and not theirs.closed
 
 

@@ -82,7 +82,7 @@ def test_a_download_that_was_killed_half_way_goes_on_there(hub, tmp_path, capfd)
         f"hub_data.download({file!r}, {NAME!r}, {COMMIT!r}, {str(tmp_path)!r})"
     )
     job = subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ))
-    give_up = time.monotonic() + 30
+    give_up = time.monotonic() + 120
     while not (parts := [p for p in tmp_path.rglob("*.partial") if p.stat().st_size >= 131_072]):
         assert job.poll() is None and time.monotonic() < give_up
         time.sleep(0.02)

@@ -89,7 +89,7 @@ def test_the_second_waits_and_names_the_first(tmp_path, start):
 def test_the_orphan_of_a_killed_job_keeps_the_lock(tmp_path, start):
     parent = start(HOLD, tmp_path / "x.json", "orphan")
     assert sorted(parent.stdout.readline() for _ in range(2)) == ["held\n", "orphan\n"]
-    parent.wait(timeout=20)
+    parent.wait(timeout=120)
     second = start(HOLD, tmp_path / "x.json", "alone")
     assert f"waiting for process {parent.pid} " in second.stderr.readline()
     time.sleep(0.2)
