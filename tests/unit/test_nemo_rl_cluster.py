@@ -57,7 +57,7 @@ class Cluster:
             "NEMO_RL_STAND_IN": json.dumps(how or {}),
             "NEMOFLOW_NEMO_RL": str(self.folder / "nemo-rl"),
             "NEMOFLOW_HOSTS": "gpu01,gpu02",
-            "NEMOFLOW_RAY_SECONDS": "120",
+            "NEMOFLOW_RAY_SECONDS": "30",
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
             "SLURM_NTASKS": "2",
