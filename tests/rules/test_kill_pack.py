@@ -71,7 +71,8 @@ class PackJob:
         process = self.start()
         while process.poll() is None and token_jobs.written(self.making) < size:
             time.sleep(0.002)
-        os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert "Traceback" not in (self.folder / "said.txt").read_text()
         return process.returncode != 0

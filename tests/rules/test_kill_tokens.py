@@ -1,5 +1,6 @@
 """A tokenization that is killed at any moment: the next one ends with the same bytes."""
 
+import contextlib
 import json
 import os
 import random
@@ -51,17 +52,12 @@ def workers(process):
 
 
 def kill(process, target, drawn):
-    """Kill a job, or a part of it, that may have ended by itself; whether it was still alive."""
-    try:
-        if target == "group":
-            os.killpg(process.pid, signal.SIGKILL)
-        elif target == "worker" and (alive := workers(process)):
-            os.kill(drawn.choice(alive), signal.SIGKILL)
-        else:
-            os.kill(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return True
+    """Kill a living job, or a part of it."""
+    if target == "group":
+        return os.killpg(process.pid, signal.SIGKILL)
+    alive = workers(process) if target == "worker" else []
+    with contextlib.suppress(ProcessLookupError):  # a worker may have ended by itself
+        os.kill(drawn.choice(alive or [process.pid]), signal.SIGKILL)
 
 
 def end(process):
@@ -80,7 +76,8 @@ def killed(work, size, target, drawn):
         if token_jobs.written(work.payload) >= size and (target != "worker" or workers(process)):
             break
         time.sleep(0.002)
-    kill(process, target, drawn)
+    if process.poll() is None:
+        kill(process, target, drawn)
     end(process)
     said = (work.folder / "said.txt").read_text()
     assert "Traceback" not in said, said
